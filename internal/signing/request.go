@@ -93,7 +93,10 @@ type Request struct {
 	// request's, so of two workers that both believe they hold a request at most one can complete it.
 	Attempt    int
 	LeaseUntil *time.Time
-	Version    int
+	// WakeAt is when the sweep looks at the request again: a lost wake-up, an expired lease, a retry, a cancellation
+	// time-out. Nil for final requests and for those that only a person can move.
+	WakeAt  *time.Time
+	Version int
 }
 
 // Artifact is a file of a signing request. A zero BlobID means that its bytes are not held.

@@ -145,9 +145,10 @@ type RequestTx interface {
 	Resubmits(ctx context.Context, org, original ID) ([]*RequestRow, error)                    // oldest first, at most 100
 	InsertRequest(ctx context.Context, r *Request) error
 	UpdateRequest(ctx context.Context, r *Request) error
-	// DueRequests returns ids (with their organizations) of requests that are not final and want attention at now: due
-	// for cancellation, or in an advancing state with no lease or an expired one since at least grace.
-	DueRequests(ctx context.Context, now time.Time, grace time.Duration, limit int) ([]RequestKey, error)
+	// DueRequests returns requests whose WakeAt is at now or earlier, longest due first.
+	DueRequests(ctx context.Context, now time.Time, limit int) ([]RequestKey, error)
+	// LeasedRequests returns the requests that hold a lease.
+	LeasedRequests(ctx context.Context) ([]RequestKey, error)
 	// ExpiredArtifacts returns requests that were final before the time and still hold bytes, oldest first. The caller
 	// applies retention per policy.
 	ExpiredArtifacts(ctx context.Context, org ID, finalBefore time.Time, limit int) ([]*Request, error)
