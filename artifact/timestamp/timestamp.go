@@ -1,150 +1,97 @@
 // Package timestamp obtains and issues RFC 3161 time stamps.
 //
 // Client asks one authority over HTTP, Pool spreads requests over several with
-// failover, and Authority is an authority of one's own. All three have the method
+// failover, and Authority is an authority of one's own. All three are a
+// Timestamper.
 //
-//	Timestamp(ctx context.Context, digest []byte, hash crypto.Hash) (token []byte, err error)
-//
-// that takes the message imprint (the digest of what is stamped, and the function
-// that made it) and returns the DER TimeStampToken: a CMS ContentInfo of type
-// id-signedData. Message imprints are SHA-256, SHA-384 or SHA-512, and SHA-1 where
-// an old verifier needs it.
+// Message imprints are SHA-256, SHA-384 or SHA-512, and SHA-1 where an old
+// verifier needs it. Tokens and messages are DER; what comes from outside is
+// bounded in size and count, and a malformed one gives a *ParseError.
 package timestamp
 
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
 	"encoding/asn1"
-	"errors"
-	"math/big"
-	"net/http"
-	"time"
+	"fmt"
+
+	_ "crypto/sha1" // message imprints and ESSCertID of RFC 2634
+	_ "crypto/sha256"
+	_ "crypto/sha512"
 )
 
-var errSkeleton = errors.New("timestamp: not implemented")
-
-// Token is a parsed TimeStampToken (RFC 3161 section 2.4.2).
-type Token struct {
-	Hash     crypto.Hash // function of the message imprint
-	Digest   []byte      // message imprint
-	Time     time.Time
-	Accuracy time.Duration // zero when the authority states none
-	Serial   *big.Int
-	Policy   asn1.ObjectIdentifier
-	Nonce    *big.Int // nil when there is none
-
-	Certificates []*x509.Certificate // as embedded; may be empty
-}
-
-// ParseToken reads a DER TimeStampToken. It does not check the signature.
-func ParseToken(der []byte) (*Token, error) { return nil, errSkeleton }
-
-// Verify checks the signature of the token, that its signing certificate is
-// the one that the signed attributes name and is for time stamping alone
-// (RFC 3161 section 2.3), and returns that certificate. It does not check trust.
-func (t *Token) Verify() (*x509.Certificate, error) { return nil, errSkeleton }
-
-// ClientOptions are the optional settings of a Client.
-type ClientOptions struct {
-	Timeout     time.Duration         // of a whole exchange; 30 seconds when zero
-	MaxResponse int64                 // bytes; 256 KiB when zero
-	Policy      asn1.ObjectIdentifier // policy to ask for; none when nil
-	Roots       *x509.CertPool        // when set, the authority's certificate must chain to one
-}
-
-// Client asks one authority (RFC 3161 section 3.4).
-type Client struct{ url string }
-
-// NewClient returns the client of the authority at an http or https URL. Requests
-// go through httpClient, whose transport decides what may be reached; both
-// schemes are safe because a token is signed and bound to the request.
-func NewClient(url string, httpClient *http.Client, options ClientOptions) (*Client, error) {
-	return nil, errSkeleton
-}
-
-// Timestamp asks the authority for a time stamp and checks what it answers.
-func (c *Client) Timestamp(ctx context.Context, digest []byte, hash crypto.Hash) ([]byte, error) {
-	return nil, errSkeleton
-}
-
-// Timestamper obtains a time stamp; see the package comment.
+// Timestamper obtains a time stamp.
+//
+// It takes the message imprint: the digest of what is stamped (for a signature,
+// the octets of SignerInfo.signature) and the function that made it. It returns
+// the DER TimeStampToken, a CMS ContentInfo of type id-signedData. It returns
+// soon after ctx is done.
 type Timestamper interface {
 	Timestamp(ctx context.Context, digest []byte, hash crypto.Hash) (token []byte, err error)
 }
 
-// Member is an authority of a Pool.
-type Member struct {
-	Name        string // unique in the pool, for people: usually the URL
-	Timestamper Timestamper
-	Rate        float64 // requests per second; unlimited when zero
-	Burst       int     // requests that may come at once within Rate; 1 when zero
+// ParseError reports a message or token that is not what RFC 3161 or RFC 5652
+// say it should be.
+type ParseError struct {
+	Field  string // path of the field, such as "tstInfo.genTime"
+	Reason string // what is wrong with it, for a person
 }
 
-// PoolOptions are the optional settings of a Pool.
-type PoolOptions struct {
-	AttemptTimeout time.Duration    // of one try at one member; 10 seconds when zero
-	CoolDown       time.Duration    // after a failure; doubles with each, 10 seconds when zero
-	MaxCoolDown    time.Duration    // 10 minutes when zero
-	Clock          func() time.Time // time.Now when nil
+func (e *ParseError) Error() string { return fmt.Sprintf("timestamp: %s: %s", e.Field, e.Reason) }
+
+func malformed(field, format string, args ...any) error {
+	return &ParseError{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Pool asks its members in order until one answers.
-type Pool struct{}
+var (
+	oidSignedData         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}
+	oidTSTInfo            = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 4}
+	oidContentType        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 3}
+	oidMessageDigest      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 4}
+	oidSigningTime        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 5}
+	oidSigningCertificate = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 2, 12} // RFC 2634 section 5.4
+	oidSigningCertV2      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 2, 47} // RFC 5035 section 3
+	oidExtKeyUsage        = asn1.ObjectIdentifier{2, 5, 29, 37}
+)
 
-// NewPool returns a pool of at least one member.
-func NewPool(options PoolOptions, members ...Member) (*Pool, error) { return nil, errSkeleton }
-
-// Timestamp returns the token of the first member that grants one.
-func (p *Pool) Timestamp(ctx context.Context, digest []byte, hash crypto.Hash) ([]byte, error) {
-	return nil, errSkeleton
+// hashes are the functions known as message imprint and as signature digest.
+var hashes = []struct {
+	hash crypto.Hash
+	oid  asn1.ObjectIdentifier
+}{
+	{crypto.SHA1, asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}},
+	{crypto.SHA256, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}},
+	{crypto.SHA384, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 2}},
+	{crypto.SHA512, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 3}},
 }
 
-// Health is what a pool knows about one member.
-type Health struct {
-	Name                string
-	Healthy             bool      // false while the last try failed
-	RetryAt             time.Time // not asked before, unless nobody else is left; zero when healthy
-	ConsecutiveFailures int
-	LastError           string
-	LastSuccess         time.Time
-	LastFailure         time.Time
-	LastLatency         time.Duration // of the last success
-
-	// Counters since the pool was made.
-	Successes, Failures, RateLimited uint64
+// hashOf returns zero for an unknown identifier.
+func hashOf(oid asn1.ObjectIdentifier) crypto.Hash {
+	for _, h := range hashes {
+		if h.oid.Equal(oid) {
+			return h.hash
+		}
+	}
+	return 0
 }
 
-// Health returns a snapshot of all members, in order.
-func (p *Pool) Health() []Health { return nil }
-
-// AuthorityOptions say who an Authority is.
-type AuthorityOptions struct {
-	Key       crypto.Signer
-	Chain     []*x509.Certificate   // leaf first, with critical extended key usage timeStamping
-	Policy    asn1.ObjectIdentifier // TSA policy of every token; required
-	Clock     func() time.Time      // time.Now when nil
-	Accuracy  time.Duration         // stated in tokens; one second when zero
-	AllowSHA1 bool                  // accept SHA-1 message imprints
+// oidOf returns nil for an unknown function.
+func oidOf(hash crypto.Hash) asn1.ObjectIdentifier {
+	for _, h := range hashes {
+		if h.hash == hash {
+			return h.oid
+		}
+	}
+	return nil
 }
 
-// Authority is a time-stamp authority: in process by Timestamp, over HTTP as a
-// handler.
-type Authority struct{}
-
-// NewAuthority checks the certificate and returns the authority.
-func NewAuthority(options AuthorityOptions) (*Authority, error) { return nil, errSkeleton }
-
-// Timestamp stamps a message imprint.
-func (a *Authority) Timestamp(ctx context.Context, digest []byte, hash crypto.Hash) ([]byte, error) {
-	return nil, errSkeleton
+// checkImprint refuses what no authority could stamp, before any is asked.
+func checkImprint(digest []byte, hash crypto.Hash) error {
+	if oidOf(hash) == nil {
+		return fmt.Errorf("timestamp: message imprints are SHA-1, SHA-256, SHA-384 or SHA-512, not %v", hash)
+	}
+	if len(digest) != hash.Size() {
+		return fmt.Errorf("timestamp: a %v message imprint has %d octets, not %d", hash, hash.Size(), len(digest))
+	}
+	return nil
 }
-
-// Respond answers a DER TimeStampReq with a DER TimeStampResp. A request that is
-// malformed or refused gets a response that says so.
-func (a *Authority) Respond(ctx context.Context, request []byte) ([]byte, error) {
-	return nil, errSkeleton
-}
-
-// ServeHTTP answers POST requests of type application/timestamp-query.
-func (a *Authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {}
