@@ -75,8 +75,8 @@ var rooms = []room{
 		only: []string{"golang.org/x/mod"},
 	},
 	{
-		path: "internal/auth", why: "who somebody is", planned: true,
-		may: []string{"internal/signing"},
+		path: "internal/auth", why: "who somebody is; what changes there is logged as in the domain",
+		may: []string{"internal/audit", "internal/signing"}, never: append([]string{"github.com/a-h/templ"}, sql...),
 	},
 	{
 		path: "internal/certificate", why: "X.509 and PKCS#12 built and parsed, with standard cryptography alone",
