@@ -3,8 +3,22 @@ package authenticode
 import (
 	"context"
 	"crypto"
-	"errors"
+	"encoding/binary"
+	"fmt"
 	"io"
+	"math"
+
+	"github.com/countersign-dev/countersign/artifact/cms"
+)
+
+// Values of WIN_CERTIFICATE ("PE Format", "The Attribute Certificate Table").
+const (
+	certificateHeaderSize = 8
+	certificateRevision2  = 0x0200
+	certificatePKCSSigned = 0x0002
+	certificateAlignment  = 8
+	maxCertificateTable   = 64 << 20 // that is read into memory
+	maxCertificates       = 64       // entries of a certificate table
 )
 
 // Result describes a signed image.
@@ -19,42 +33,149 @@ type Result struct {
 // SignPE reads an image of size octets from src once, and writes the signed
 // image to dst, which must be empty. Memory use does not depend on size.
 //
-// A file that is no PE image, or whose headers lie, gives a *FormatError.
-// When SignPE fails, what dst holds is of no use.
+// An existing signature is replaced, or kept and given a nested one when
+// opts.Append is set. Data behind the last section (an overlay) is signed with the
+// rest; the file is padded with zeroes to a multiple of 8. A file that is no PE
+// image, whose headers lie, or which has data behind its certificate table gives
+// a *FormatError. When SignPE fails, what dst holds is of no use.
 func SignPE(ctx context.Context, dst io.WriterAt, src io.ReaderAt, size int64, opts Options) (*Result, error) {
-	return nil, errors.New("authenticode: not implemented")
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	img, err := parseImage(src, size)
+	if err != nil {
+		return nil, err
+	}
+	var existing []certificateEntry
+	if opts.Append && img.signed() {
+		if existing, err = img.signatures(src); err != nil {
+			return nil, err
+		}
+		if img.tableAt%certificateAlignment != 0 {
+			return nil, &FormatError{img.securityAt, "security directory", fmt.Sprintf("puts the certificate table at 0x%x, which is no multiple of 8; a further signature would break the existing one, so replace it instead", img.tableAt)}
+		}
+	}
+
+	h := opts.hash().New()
+	var sum checksum
+	write := func(p []byte, at int64) error {
+		sum.add(p)
+		_, err := dst.WriteAt(p, at)
+		return err
+	}
+	if err := stream(ctx, src, img.tableAt, mask(img.checksumField(), img.securityField()), img.digest(h), write); err != nil {
+		return nil, err
+	}
+	padding := make([]byte, -img.tableAt&(certificateAlignment-1))
+	h.Write(padding)
+
+	result := &Result{Hash: opts.hash(), Digest: h.Sum(nil)}
+	if result.Signature, err = Sign(ctx, PEImage(), result.Digest, opts); err != nil {
+		return nil, err
+	}
+	table, err := marshalTable(existing, result.Signature)
+	if err != nil {
+		return nil, err
+	}
+	tableAt := img.tableAt + int64(len(padding))
+	result.Size = tableAt + int64(len(table))
+	if result.Size > math.MaxUint32 {
+		return nil, &FormatError{img.tableAt, "certificate table", "ends behind 4 GiB, where offsets in a PE image end"}
+	}
+	var security [8]byte
+	binary.LittleEndian.PutUint32(security[:4], uint32(tableAt))
+	binary.LittleEndian.PutUint32(security[4:], uint32(len(table)))
+	sum.add(table)
+	sum.addAt(security[:], img.securityAt)
+	result.Checksum = sum.value(result.Size)
+
+	for _, patch := range []struct {
+		p  []byte
+		at int64
+	}{
+		{append(padding, table...), img.tableAt},
+		{security[:], img.securityAt},
+		{binary.LittleEndian.AppendUint32(nil, result.Checksum), img.checksumAt},
+	} {
+		if _, err := dst.WriteAt(patch.p, patch.at); err != nil {
+			return nil, fmt.Errorf("pe: writing at offset 0x%x: %w", patch.at, err)
+		}
+	}
+	return result, nil
 }
 
-// Buffer is a file in memory: an io.WriterAt and io.ReaderAt that grows as it is written.
-// The zero value is empty and ready for use.
-type Buffer struct{ b []byte }
-
-// Bytes returns what was written, valid until the next write.
-func (b *Buffer) Bytes() []byte { return b.b }
-
-// WriteAt implements io.WriterAt.
-func (b *Buffer) WriteAt(p []byte, off int64) (int, error) {
-	return 0, errors.New("authenticode: not implemented")
+// certificateEntry is one WIN_CERTIFICATE with a PKCS#7 signature.
+type certificateEntry struct {
+	at   int64 // offset in the file
+	blob []byte
 }
 
-// ReadAt implements io.ReaderAt.
-func (b *Buffer) ReadAt(p []byte, off int64) (int, error) {
-	return 0, errors.New("authenticode: not implemented")
+// signatures reads the certificate table. Most images have one entry; EFI images
+// may have several.
+func (img *image) signatures(src io.ReaderAt) ([]certificateEntry, error) {
+	if img.tableSize > maxCertificateTable {
+		return nil, &FormatError{img.securityAt, "security directory", fmt.Sprintf("has a size of %d octets; more than %d are not read", img.tableSize, maxCertificateTable)}
+	}
+	table := make([]byte, img.tableSize)
+	if err := readFull(src, table, img.tableAt, "certificate table"); err != nil {
+		return nil, err
+	}
+	var entries []certificateEntry
+	for at := int64(0); at < img.tableSize; {
+		field := &FormatError{Offset: img.tableAt + at, Field: "WIN_CERTIFICATE"}
+		left := img.tableSize - at
+		if left < certificateHeaderSize {
+			field.Reason = fmt.Sprintf("has %d octets; its header alone has %d", left, certificateHeaderSize)
+			return nil, field
+		}
+		length := int64(binary.LittleEndian.Uint32(table[at:]))
+		revision := binary.LittleEndian.Uint16(table[at+4:])
+		kind := binary.LittleEndian.Uint16(table[at+6:])
+		switch {
+		case length < certificateHeaderSize || length > left:
+			field.Reason = fmt.Sprintf("dwLength is %d, with %d octets left in the certificate table", length, left)
+			return nil, field
+		case kind != certificatePKCSSigned:
+			field.Reason = fmt.Sprintf("wCertificateType is 0x%x; only PKCS#7 SignedData (0x2) is known", kind)
+			return nil, field
+		case revision != certificateRevision2:
+			field.Reason = fmt.Sprintf("wRevision is 0x%x; only 0x200 is known", revision)
+			return nil, field
+		case len(entries) == maxCertificates:
+			field.Reason = fmt.Sprintf("is one of more than %d", maxCertificates)
+			return nil, field
+		}
+		entries = append(entries, certificateEntry{img.tableAt + at, table[at+certificateHeaderSize : at+length]})
+		at += (length + certificateAlignment - 1) &^ (certificateAlignment - 1)
+	}
+	return entries, nil
 }
 
-// OnlySignatureChanged proves that signed differs from unsigned in nothing but
-// what a signature consists of: the CheckSum field, the security directory
-// entry, the certificate table at the end and up to 7 zero octets before it.
-// unsigned may itself be signed; its certificate table is not compared.
-// A difference is reported as a *ChangeError.
-func OnlySignatureChanged(ctx context.Context, unsigned io.ReaderAt, unsignedSize int64, signed io.ReaderAt, signedSize int64) error {
-	return errors.New("authenticode: not implemented")
+// marshalTable makes a certificate table with the signature alone, or nested in
+// the first of the existing ones, of which the others stay as they are.
+func marshalTable(existing []certificateEntry, signature []byte) ([]byte, error) {
+	blobs := [][]byte{signature}
+	if len(existing) > 0 {
+		first, _, err := cms.ParsePrefix(existing[0].blob)
+		if err != nil {
+			return nil, fmt.Errorf("pe: existing signature at offset 0x%x cannot be appended to: %w", existing[0].at, err)
+		}
+		if blobs[0], err = Nest(first, signature); err != nil {
+			return nil, err
+		}
+		for _, other := range existing[1:] {
+			blobs = append(blobs, other.blob)
+		}
+	}
+	var table []byte
+	for _, blob := range blobs {
+		// dwLength counts the padding, as signtool has it.
+		padding := -len(blob) & (certificateAlignment - 1)
+		table = binary.LittleEndian.AppendUint32(table, uint32(certificateHeaderSize+len(blob)+padding))
+		table = binary.LittleEndian.AppendUint16(table, certificateRevision2)
+		table = binary.LittleEndian.AppendUint16(table, certificatePKCSSigned)
+		table = append(table, blob...)
+		table = append(table, make([]byte, padding)...)
+	}
+	return table, nil
 }
-
-// ChangeError reports a difference beyond the signature.
-type ChangeError struct {
-	Offset int64 // of the first octet that differs
-	Reason string
-}
-
-func (e *ChangeError) Error() string { return e.Reason }

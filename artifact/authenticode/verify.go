@@ -2,87 +2,110 @@ package authenticode
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
-	"errors"
+	"encoding/hex"
+	"hash"
 	"io"
 	"time"
 )
 
+// Subsystems of EFI images ("PE Format", "Windows Subsystem").
+const (
+	subsystemEFIApplication = 10
+	subsystemEFIROM         = 13
+)
+
 // VerifyOptions says what to trust, and when.
 type VerifyOptions struct {
-	Roots          *x509.CertPool // trusted for code signing
+	Roots          *x509.CertPool // trusted for code signing; nil for none
 	TimestampRoots *x509.CertPool // trusted for time stamping; Roots when nil
-	SystemRoots    bool           // trust the system's roots too
+	SystemRoots    bool           // trust the system's roots too, for both
 	CurrentTime    time.Time      // now when zero
 }
 
-// Status sums a report or a signature up.
-type Status string
-
-// The states, from best to worst.
-const (
-	StatusValid     Status = "valid"      // intact, trusted, in time
-	StatusExpired   Status = "expired"    // intact, but a certificate expired and no time stamp vouches for the time of signing
-	StatusUntrusted Status = "untrusted"  // intact, but its chain leads to no trusted root, or may not sign code
-	StatusBroken    Status = "broken"     // the digest, the signature or its structure is wrong
-	StatusNotSigned Status = "not-signed" // there is no signature
-)
-
-// Report is what VerifyPE found.
-type Report struct {
-	Format     string            `json:"format"` // "pe"
-	Status     Status            `json:"status"` // the worst of all signatures
-	Digests    map[string]string `json:"digests"`
-	Signatures []Signature       `json:"signatures"`
-	Problems   []Problem         `json:"problems"` // of the file; each signature has its own
-}
-
-// Signature is one signature; nested ones follow the one that they are nested in.
-type Signature struct {
-	Status        Status        `json:"status"`
-	Nested        bool          `json:"nested"`
-	Signer        *Certificate  `json:"signer,omitempty"`
-	Chain         []Certificate `json:"chain"`
-	HashAlgorithm string        `json:"hashAlgorithm"`
-	Algorithm     string        `json:"signatureAlgorithm"`
-	Digest        string        `json:"digest"`
-	Description   string        `json:"description,omitempty"`
-	URL           string        `json:"url,omitempty"`
-	SigningTime   *time.Time    `json:"signingTime,omitempty"`
-	Timestamp     *Timestamp    `json:"timestamp,omitempty"`
-	Problems      []Problem     `json:"problems"`
-}
-
-// Certificate describes an X.509 certificate.
-type Certificate struct {
-	Subject          string    `json:"subject"`
-	Issuer           string    `json:"issuer"`
-	Serial           string    `json:"serial"` // hexadecimal
-	SHA1Thumbprint   string    `json:"sha1Thumbprint"`
-	SHA256Thumbprint string    `json:"sha256Thumbprint"`
-	NotBefore        time.Time `json:"notBefore"`
-	NotAfter         time.Time `json:"notAfter"`
-}
-
-// Timestamp describes the time stamp on a signature.
-type Timestamp struct {
-	Kind          string       `json:"kind"` // "rfc3161" or "pkcs9"
-	Time          time.Time    `json:"time"`
-	Authority     *Certificate `json:"authority,omitempty"`
-	HashAlgorithm string       `json:"hashAlgorithm"`
-	Valid         bool         `json:"valid"`
-}
-
-// Problem is one thing that is wrong.
-type Problem struct {
-	Code    string `json:"code"`    // for programs, such as "digest-mismatch"
-	Message string `json:"message"` // for people
-	Warning bool   `json:"warning,omitempty"`
-}
-
-// VerifyPE checks every signature of the image. It returns a *FormatError when
-// src is no PE image, and otherwise a report; that the image is not signed, or
-// that a signature is broken, is in the report and no error.
+// VerifyPE checks every signature of the image: that the file is what was signed,
+// that the signature fits the signer's certificate, that a chain leads to a
+// trusted root at the time of the time stamp or else now, and that the certificate
+// is for code signing. The file is read once.
+//
+// It returns a *FormatError when src is no PE image or contradicts itself, and
+// otherwise a report; that the image is not signed, or that a signature is broken,
+// is in the report and no error.
 func VerifyPE(ctx context.Context, src io.ReaderAt, size int64, opts VerifyOptions) (*Report, error) {
-	return nil, errors.New("authenticode: not implemented")
+	img, err := parseImage(src, size)
+	if err != nil {
+		return nil, err
+	}
+	report := &Report{Format: "pe", Digests: map[string]string{}, Signatures: []Signature{}, Problems: []Problem{}}
+	entries, err := img.signatures(src)
+	if err != nil {
+		return nil, err
+	}
+	var found []candidate
+	for _, e := range entries {
+		found = append(found, parseCandidates(e.blob)...)
+	}
+
+	// All digests that the signatures name, and the checksum, in one pass.
+	digests := map[crypto.Hash][]byte{crypto.SHA256: nil}
+	for _, s := range found {
+		if s.indirect != nil {
+			digests[s.indirect.Hash] = nil
+		}
+	}
+	if err := img.sum(ctx, src, digests, report); err != nil {
+		return nil, err
+	}
+	for _, c := range found {
+		signature, err := c.verify(oidPEImageData, func(h crypto.Hash) ([]byte, error) { return digests[h], nil }, opts)
+		if err != nil {
+			return nil, err
+		}
+		report.Signatures = append(report.Signatures, signature)
+	}
+	if from, to, ok := img.gap(); ok && img.subsystem >= subsystemEFIApplication && img.subsystem <= subsystemEFIROM {
+		report.Problems = append(report.Problems, warning(ProblemSectionGap, "The octets from 0x%x to 0x%x belong to no section. EFI firmware that goes by sections calculates another digest for this image.", from, to))
+	}
+	report.Status = StatusNotSigned
+	for i, s := range report.Signatures {
+		if i == 0 {
+			report.Status = s.Status
+		}
+		report.Status = report.Status.worse(s.Status)
+	}
+	return report, nil
+}
+
+// sum fills digests, and compares the checksum with the header's.
+func (img *image) sum(ctx context.Context, src io.ReaderAt, digests map[crypto.Hash][]byte, report *Report) error {
+	var total checksum
+	sinks := []sink{func(p []byte, at int64) error { total.add(p); return nil }}
+	states := map[crypto.Hash]hash.Hash{}
+	for h := range digests {
+		states[h] = h.New()
+		sinks = append(sinks, img.digest(states[h]))
+	}
+	if err := stream(ctx, src, img.tableAt, mask(img.checksumField()), sinks...); err != nil {
+		return err
+	}
+	for h, state := range states {
+		if !img.signed() { // as it will be padded when it is signed
+			state.Write(make([]byte, -img.size&(certificateAlignment-1)))
+		}
+		digests[h] = state.Sum(nil)
+		report.Digests[h.String()] = hex.EncodeToString(digests[h])
+	}
+	if img.checksum == 0 {
+		return nil // it was never set
+	}
+	table := make([]byte, img.tableSize)
+	if err := readFull(src, table, img.tableAt, "certificate table"); err != nil {
+		return err
+	}
+	total.addAt(table, img.tableAt)
+	if value := total.value(img.size); value != img.checksum {
+		report.Problems = append(report.Problems, warning(ProblemChecksum, "The PE header says checksum %08x, but it is %08x. Windows refuses drivers for that.", img.checksum, value))
+	}
+	return nil
 }
