@@ -11,7 +11,11 @@
 package ziparchive
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"io"
+	"sync"
 )
 
 // Limits bound what an archive may cost. A zero field means its default.
@@ -44,18 +48,60 @@ type Archive struct {
 
 	layout
 	problems []*Error
-	byName   map[string]*Entry
+	names    func() map[string]*Entry
 }
 
 // Open reads the structure of the archive of size bytes in r: the central
 // directory and all local headers, but no content. The error is an *Error, or
 // several joined, or one of r's own.
 func Open(r io.ReaderAt, size int64, o Options) (*Archive, error) {
-	return open(r, size, o)
+	a := &Archive{layout: layout{reader: r, size: size}}
+	entries, comment, err := a.locate()
+	if err != nil {
+		return nil, err
+	}
+	a.Comment = comment
+	c := &check{archive: a, limits: o.Limits.withDefaults(), allow: o.Allow}
+	if err := c.readDirectory(entries); err != nil {
+		return nil, err
+	}
+	if err := c.readLocals(); err != nil {
+		return nil, err
+	}
+	if gap := a.EndOffset() - a.tail; gap > 0 {
+		c.report(&Error{Kind: Gap, Offset: a.tail, Detail: fmt.Sprintf("%d bytes behind the central directory belong to nothing", gap)})
+	}
+	checkCollisions(a.Entries, c.report)
+	if len(c.refused) > 0 {
+		return nil, errors.Join(c.refused...)
+	}
+	a.names = sync.OnceValue(a.indexNames)
+	return a, nil
 }
 
 // Problems lists what Options.Allow let pass.
 func (a *Archive) Problems() []*Error { return a.problems }
 
 // Lookup returns the first entry with exactly this name, or nil.
-func (a *Archive) Lookup(name string) *Entry { return a.byName[name] }
+func (a *Archive) Lookup(name string) *Entry { return a.names()[name] }
+
+func (a *Archive) indexNames() map[string]*Entry {
+	names := make(map[string]*Entry, len(a.Entries))
+	for _, e := range a.Entries {
+		if names[e.Name] == nil {
+			names[e.Name] = e
+		}
+	}
+	return names
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		Entries:       cmp.Or(l.Entries, 1<<18),
+		NameLength:    cmp.Or(l.NameLength, 4096),
+		DirectorySize: cmp.Or(l.DirectorySize, 64<<20),
+		Uncompressed:  cmp.Or(l.Uncompressed, 64<<30),
+		Ratio:         cmp.Or(l.Ratio, 250),
+		RatioFloor:    cmp.Or(l.RatioFloor, 64<<20),
+	}
+}

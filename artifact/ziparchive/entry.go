@@ -1,7 +1,6 @@
 package ziparchive
 
 import (
-	"encoding/binary"
 	"io"
 	"io/fs"
 	"time"
@@ -54,28 +53,28 @@ type Entry struct {
 
 // RawName returns the bytes of the name as stored.
 func (e *Entry) RawName() []byte {
-	return e.record[centralSize:][:binary.LittleEndian.Uint16(e.record[28:])]
+	return e.record[centralSize:][:le.Uint16(e.record[28:])]
 }
 
 // Extra returns the extra field of the central directory (4.5).
 func (e *Entry) Extra() []byte {
-	return e.record[centralSize+int(binary.LittleEndian.Uint16(e.record[28:])):][:binary.LittleEndian.Uint16(e.record[30:])]
+	return e.record[centralSize+int(le.Uint16(e.record[28:])):][:le.Uint16(e.record[30:])]
 }
 
 // Comment returns the entry's comment (4.4.18).
 func (e *Entry) Comment() []byte {
-	return e.record[len(e.record)-int(binary.LittleEndian.Uint16(e.record[32:])):]
+	return e.record[len(e.record)-int(le.Uint16(e.record[32:])):]
 }
 
 // ExternalAttributes returns the host's file attributes (4.4.15).
 func (e *Entry) ExternalAttributes() uint32 {
-	return binary.LittleEndian.Uint32(e.record[38:])
+	return le.Uint32(e.record[38:])
 }
 
 // Modified returns the entry's MS-DOS time (4.4.6), which knows no zone and is
 // given as UTC, with a precision of two seconds.
 func (e *Entry) Modified() time.Time {
-	return fromDOSTime(binary.LittleEndian.Uint16(e.record[14:]), binary.LittleEndian.Uint16(e.record[12:]))
+	return fromDOSTime(le.Uint16(e.record[14:]), le.Uint16(e.record[12:]))
 }
 
 // host returns the system that the external attributes are of.
