@@ -66,6 +66,12 @@ type Health struct {
 	RateLimited uint64 // requests that passed it over or waited because of its rate
 }
 
+// Bounds of Member.Rate and Member.Burst, within which durations do not overflow.
+const (
+	minRate  = 1.0 / 3600
+	maxBurst = 1_000_000
+)
+
 // ErrNoAuthority says that no member of a pool granted a time stamp. The error
 // that wraps it has each member's own.
 var ErrNoAuthority = errors.New("timestamp: no authority granted a time stamp")
@@ -90,8 +96,8 @@ func NewPool(options PoolOptions, members ...Member) (*Pool, error) {
 		if m.Name == "" || m.Timestamper == nil || names[m.Name] {
 			return nil, fmt.Errorf("timestamp: authority %q of the pool needs a name of its own and a Timestamper", m.Name)
 		}
-		if m.Rate < 0 || m.Burst < 0 {
-			return nil, fmt.Errorf("timestamp: authority %q of the pool has a negative rate or burst", m.Name)
+		if m.Rate != 0 && !(m.Rate >= minRate) || m.Burst < 0 || m.Burst > maxBurst {
+			return nil, fmt.Errorf("timestamp: authority %q of the pool has a rate below one request an hour, or a burst that is not 0 to %d", m.Name, maxBurst)
 		}
 		m.Burst = max(m.Burst, 1)
 		names[m.Name] = true
@@ -187,10 +193,10 @@ func (m *member) ready(now time.Time) bool {
 
 // delay says how long the rate makes a request wait.
 func (m *member) delay(now time.Time) time.Duration {
-	if m.Rate == 0 {
+	if m.Rate == 0 || m.nextSlot.Before(now) {
 		return 0
 	}
-	ahead := time.Duration(float64(m.Burst-1) * float64(m.interval()))
+	ahead := time.Duration(m.Burst-1) * m.interval()
 	return max(m.nextSlot.Sub(now)-ahead, 0)
 }
 
