@@ -27,11 +27,11 @@ func ParseID(s string) (ID, bool) {
 
 // Organization is a tenant. Nothing is shared between organizations.
 type Organization struct {
-	ID        ID
-	Name      string
-	CreatedAt time.Time
-	Settings  OrganizationSettings
-	Version   int
+	ID        ID                   `json:"id"`
+	Name      string               `json:"name"`
+	CreatedAt time.Time            `json:"createdAt"`
+	Settings  OrganizationSettings `json:"settings"`
+	Version   int                  `json:"version"`
 }
 
 // OrganizationSettings are the organization's own rules. The zero value is usable.
@@ -74,27 +74,27 @@ var Roles = []Role{
 
 // User is a person or a CI user of one organization.
 type User struct {
-	ID             ID
-	OrganizationID ID
-	Kind           UserKind
-	Name           string
-	Email          string // interactive users only, unique in the organization without regard to case
-	Roles          []Role
-	Active         bool
-	Description    string
-	CreatedAt      time.Time
-	Version        int
+	ID             ID        `json:"id"`
+	OrganizationID ID        `json:"organizationId"`
+	Kind           UserKind  `json:"kind"`
+	Name           string    `json:"name"`
+	Email          string    `json:"email"` // interactive users only, unique in the organization without regard to case
+	Roles          []Role    `json:"roles"`
+	Active         bool      `json:"active"`
+	Description    string    `json:"description"`
+	CreatedAt      time.Time `json:"createdAt"`
+	Version        int       `json:"version"`
 }
 
 // Group is a named set of users and other groups.
 type Group struct {
-	ID             ID
-	OrganizationID ID
-	Name           string
-	Description    string
-	Members        []Subject
-	CreatedAt      time.Time
-	Version        int
+	ID             ID        `json:"id"`
+	OrganizationID ID        `json:"organizationId"`
+	Name           string    `json:"name"`
+	Description    string    `json:"description"`
+	Members        []Subject `json:"members"`
+	CreatedAt      time.Time `json:"createdAt"`
+	Version        int       `json:"version"`
 }
 
 // SubjectKind tells a user from a group where either may stand.
@@ -210,12 +210,12 @@ type Session struct {
 
 // TrustedBuildSystem is a CI system whose word about an artifact's origin the organization accepts.
 type TrustedBuildSystem struct {
-	ID             ID
-	OrganizationID ID
-	Slug           string
-	Name           string
-	Description    string
-	Type           string // "Custom" or the name of a predefined connector, such as "GitHub.com"
-	CreatedAt      time.Time
-	Version        int
+	ID             ID        `json:"id"`
+	OrganizationID ID        `json:"organizationId"`
+	Slug           string    `json:"slug"`
+	Name           string    `json:"name"`
+	Description    string    `json:"description"`
+	Type           string    `json:"type"` // "Custom" or the name of a predefined connector, such as "GitHub.com"
+	CreatedAt      time.Time `json:"createdAt"`
+	Version        int       `json:"version"`
 }

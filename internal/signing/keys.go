@@ -8,12 +8,14 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+
+	"github.com/countersign-dev/countersign/internal/certificate"
 )
 
 // Keys is what the domain needs of a key store. Keys never leave it.
 type Keys interface {
-	// Generate makes a key pair for the algorithm ("RSA-3072", "ECDSA-P256", ...) and returns its id.
-	Generate(ctx context.Context, algorithm string) (id string, public crypto.PublicKey, err error)
+	// Generate makes a key pair and returns its id.
+	Generate(ctx context.Context, algorithm certificate.KeyAlgorithm) (id string, public crypto.PublicKey, err error)
 	// Import takes a private key over.
 	Import(ctx context.Context, key crypto.PrivateKey) (id string, public crypto.PublicKey, err error)
 	// Signer opens a key for use. Only the gate calls it.

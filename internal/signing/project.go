@@ -4,33 +4,33 @@ import "time"
 
 // Project groups what is built together: its artifact configurations, signing policies and repositories.
 type Project struct {
-	ID                     ID
-	OrganizationID         ID
-	Slug                   string // unique in the organization without regard to case
-	Name                   string
-	Description            string
-	Active                 bool
-	Repositories           []string // repository URLs, compared normalised
-	DefaultConfigurationID ID
-	Readers                []Subject
-	Configurators          []Subject
-	TrustedBuildSystems    []ID // those linked to the project
-	CreatedAt              time.Time
-	Version                int
+	ID                     ID        `json:"id"`
+	OrganizationID         ID        `json:"organizationId"`
+	Slug                   string    `json:"slug"` // unique in the organization without regard to case
+	Name                   string    `json:"name"`
+	Description            string    `json:"description"`
+	Active                 bool      `json:"active"`
+	Repositories           []string  `json:"repositories"` // repository URLs, compared normalised
+	DefaultConfigurationID ID        `json:"defaultConfigurationId"`
+	Readers                []Subject `json:"readers"`
+	Configurators          []Subject `json:"configurators"`
+	TrustedBuildSystems    []ID      `json:"trustedBuildSystems"` // those linked to the project
+	CreatedAt              time.Time `json:"createdAt"`
+	Version                int       `json:"version"`
 }
 
 // Configuration is an artifact configuration: its name stays, its XML has versions.
 type Configuration struct {
-	ID             ID
-	OrganizationID ID
-	ProjectID      ID
-	Slug           string
-	Name           string
-	Description    string
-	Active         bool
-	Latest         int // number of the latest version, from 1
-	CreatedAt      time.Time
-	Version        int
+	ID             ID        `json:"id"`
+	OrganizationID ID        `json:"organizationId"`
+	ProjectID      ID        `json:"projectId"`
+	Slug           string    `json:"slug"`
+	Name           string    `json:"name"`
+	Description    string    `json:"description"`
+	Active         bool      `json:"active"`
+	Latest         int       `json:"latest"` // number of the latest version, from 1
+	CreatedAt      time.Time `json:"createdAt"`
+	Version        int       `json:"version"`
 }
 
 // ConfigurationVersion is one immutable text of a configuration. A signing request pins the one it used.
@@ -44,19 +44,19 @@ type ConfigurationVersion struct {
 
 // Policy is a signing policy: which certificate signs, who may ask for it, and under which conditions.
 type Policy struct {
-	ID             ID
-	OrganizationID ID
-	ProjectID      ID
-	Slug           string
-	Name           string
-	Description    string
-	Active         bool
-	CertificateID  ID
-	Submitters     []Subject
-	Approvers      []Subject
-	Rules          PolicyRules
-	CreatedAt      time.Time
-	Version        int
+	ID             ID          `json:"id"`
+	OrganizationID ID          `json:"organizationId"`
+	ProjectID      ID          `json:"projectId"`
+	Slug           string      `json:"slug"`
+	Name           string      `json:"name"`
+	Description    string      `json:"description"`
+	Active         bool        `json:"active"`
+	CertificateID  ID          `json:"certificateId"`
+	Submitters     []Subject   `json:"submitters"`
+	Approvers      []Subject   `json:"approvers"`
+	Rules          PolicyRules `json:"rules"`
+	CreatedAt      time.Time   `json:"createdAt"`
+	Version        int         `json:"version"`
 }
 
 // PolicyRules are a policy's conditions. The zero value is the most permissive policy: no approval, no origin.
@@ -81,26 +81,26 @@ type PolicyRules struct {
 
 // Certificate is a signing certificate together with the key that it belongs to.
 type Certificate struct {
-	ID             ID
-	OrganizationID ID
-	Slug           string
-	Name           string
-	Type           string // "X509"
-	CreationMethod CreationMethod
-	Active         bool
-	KeyStore       string   // name of the key store, "software"
-	KeyID          string   // the key's id in that store
-	KeyAlgorithm   string   // "RSA-3072", "ECDSA-P256", ...
-	Chain          [][]byte // DER, leaf first; empty while a CSR waits for its certificate
-	CSR            []byte   // DER of the PKCS#10 request, for creation method Csr
-	Subject        string
-	Issuer         string
-	SerialNumber   string // lower-case hexadecimal
-	NotBefore      time.Time
-	NotAfter       time.Time
-	Restrictions   CertificateRestrictions
-	CreatedAt      time.Time
-	Version        int
+	ID             ID                      `json:"id"`
+	OrganizationID ID                      `json:"organizationId"`
+	Slug           string                  `json:"slug"`
+	Name           string                  `json:"name"`
+	Type           string                  `json:"type"` // "X509"
+	CreationMethod CreationMethod          `json:"creationMethod"`
+	Active         bool                    `json:"active"`
+	KeyStore       string                  `json:"keyStore"`     // name of the key store, "software"
+	KeyID          string                  `json:"keyId"`        // the key's id in that store
+	KeyAlgorithm   string                  `json:"keyAlgorithm"` // "RSA-3072", "ECDSA-P256", ...
+	Chain          [][]byte                `json:"chain"`        // DER, leaf first; empty while a CSR waits for its certificate
+	CSR            []byte                  `json:"csr"`          // DER of the PKCS#10 request, for creation method Csr
+	Subject        string                  `json:"subject"`
+	Issuer         string                  `json:"issuer"`
+	SerialNumber   string                  `json:"serialNumber"` // lower-case hexadecimal
+	NotBefore      time.Time               `json:"notBefore"`
+	NotAfter       time.Time               `json:"notAfter"`
+	Restrictions   CertificateRestrictions `json:"restrictions"`
+	CreatedAt      time.Time               `json:"createdAt"`
+	Version        int                     `json:"version"`
 }
 
 // CreationMethod says where a certificate's key pair came from.

@@ -91,7 +91,9 @@ type Request struct {
 	Failure              *Failure
 	// Attempt counts processing attempts. It is the fencing token: a result commits only when its attempt is still the
 	// request's, so of two workers that both believe they hold a request at most one can complete it.
-	Attempt    int
+	Attempt int
+	// Tries counts the attempts that the current stage took so far; too many fail the request.
+	Tries      int
 	LeaseUntil *time.Time
 	// WakeAt is when the sweep looks at the request again: a lost wake-up, an expired lease, a retry, a cancellation
 	// time-out. Nil for final requests and for those that only a person can move.

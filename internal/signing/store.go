@@ -149,14 +149,14 @@ type RequestTx interface {
 	DueRequests(ctx context.Context, now time.Time, limit int) ([]RequestKey, error)
 	// LeasedRequests returns the requests that hold a lease.
 	LeasedRequests(ctx context.Context) ([]RequestKey, error)
-	// ExpiredArtifacts returns requests that were final before the time and still hold bytes, oldest first. The caller
-	// applies retention per policy.
-	ExpiredArtifacts(ctx context.Context, org ID, finalBefore time.Time, limit int) ([]*Request, error)
+	// ExpiredArtifacts returns requests with ids after the given one (empty: from the start), by id, that were final
+	// before the time and still hold bytes. The caller applies retention per policy.
+	ExpiredArtifacts(ctx context.Context, org ID, finalBefore time.Time, after ID, limit int) ([]*Request, error)
 	// BlobInUse reports whether a request or an origin refers to the blob.
 	BlobInUse(ctx context.Context, blob BlobID) (bool, error)
 
 	Approvals(ctx context.Context, request ID) ([]*Approval, error) // oldest first
-	InsertApproval(ctx context.Context, a *Approval) error          // KindConflict: this user decided before
+	InsertApproval(ctx context.Context, a *Approval) error          // KindConflict: this user decided on this binding before
 	Verifications(ctx context.Context, request ID) ([]Verification, error)
 	PutVerifications(ctx context.Context, request ID, v []Verification) error // replaces all
 	ResolvedArtifact(ctx context.Context, request ID) (*ResolvedArtifact, error)

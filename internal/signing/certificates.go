@@ -1,0 +1,368 @@
+package signing
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/certificate"
+)
+
+const (
+	defaultValidity = 3 * 365 * 24 * time.Hour
+	maxValidity     = 30 * 365 * 24 * time.Hour
+)
+
+// NewCertificate describes a certificate whose key pair Countersign makes or imports.
+type NewCertificate struct {
+	Slug         string
+	Name         string
+	Subject      string // RFC 4514, such as "CN=Acme test, O=Acme"; not for an import
+	KeyAlgorithm string // "RSA-3072" when empty; not for an import
+	Validity     time.Duration
+	Restrictions CertificateRestrictions
+}
+
+// CreateSelfSigned generates a key pair and a self-signed certificate for it.
+func (s *Service) CreateSelfSigned(ctx context.Context, a Actor, n NewCertificate) (*Certificate, error) {
+	return s.createWithKey(ctx, a, n, SelfSigned, func(c *Certificate, key crypto.Signer) error {
+		subject, err := certificate.ParseSubject(n.Subject)
+		if err != nil {
+			return err
+		}
+		leaf, err := certificate.SelfSign(key, certificate.Template{
+			Subject: subject, NotBefore: s.now().Add(-5 * time.Minute), NotAfter: s.now().Add(n.Validity), Usage: certificate.CodeSigning,
+		})
+		if err != nil {
+			return err
+		}
+		c.setChain([]*x509.Certificate{leaf})
+		return nil
+	})
+}
+
+// CreateRequest generates a key pair and a certificate signing request (PKCS#10) for it. The certificate is usable once
+// the issued one was uploaded.
+func (s *Service) CreateRequest(ctx context.Context, a Actor, n NewCertificate) (*Certificate, error) {
+	return s.createWithKey(ctx, a, n, Csr, func(c *Certificate, key crypto.Signer) error {
+		subject, err := certificate.ParseSubject(n.Subject)
+		if err != nil {
+			return err
+		}
+		c.CSR, err = certificate.CreateRequest(key, subject)
+		c.Subject = n.Subject
+		return err
+	})
+}
+
+// createWithKey generates a key, lets it make its one own signature, and stores the certificate. When anything fails,
+// the key is deleted again.
+func (s *Service) createWithKey(ctx context.Context, a Actor, n NewCertificate, method CreationMethod, first func(*Certificate, crypto.Signer) error) (*Certificate, error) {
+	if n.KeyAlgorithm == "" {
+		n.KeyAlgorithm = string(certificate.RSA3072)
+	}
+	if n.Validity == 0 {
+		n.Validity = defaultValidity
+	}
+	c, err := s.newCertificate(a, n, method)
+	if err != nil {
+		return nil, err
+	}
+	var v validation
+	algorithm, err := certificate.ParseKeyAlgorithm(n.KeyAlgorithm)
+	if err != nil {
+		v.add("KeyAlgorithm", "%v", err)
+	} else if algorithm == certificate.Ed25519 {
+		v.add("KeyAlgorithm", "Authenticode knows no Ed25519; choose an RSA or ECDSA key.")
+	}
+	if _, err := certificate.ParseSubject(n.Subject); err != nil {
+		v.add("Subject", "%v", err)
+	}
+	if n.Validity < time.Hour || n.Validity > maxValidity {
+		v.add("Validity", "The validity must be between one hour and 30 years.")
+	}
+	if err := v.err(); err != nil {
+		return nil, err
+	}
+	keyID, public, err := s.keys.Generate(ctx, algorithm)
+	if err != nil {
+		return nil, fmt.Errorf("generate the key: %w", err)
+	}
+	if err := s.storeWithKey(ctx, a, c, keyID, public, first); err != nil {
+		_ = s.keys.Delete(context.WithoutCancel(ctx), keyID) // unused: no certificate refers to it
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s *Service) storeWithKey(ctx context.Context, a Actor, c *Certificate, keyID string, public crypto.PublicKey, first func(*Certificate, crypto.Signer) error) error {
+	algorithm, err := certificate.AlgorithmOf(public)
+	if err != nil {
+		return err
+	}
+	c.KeyID, c.KeyAlgorithm = keyID, string(algorithm)
+	if first != nil {
+		key, closeKey, err := s.gate.open(ctx, &grant{keyID: keyID, record: GrantRecord{ID: NewID(), CertificateID: c.ID, Signatures: 1, IssuedAt: s.now()}})
+		if err != nil {
+			return err
+		}
+		defer closeKey()
+		if err := first(c, key); err != nil {
+			return fmt.Errorf("create the certificate: %w", err)
+		}
+	}
+	return s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.InsertCertificate(ctx, c); err != nil {
+			return taken(err, "Slug", "Another certificate has the slug '%s' already.", c.Slug)
+		}
+		return s.record(ctx, tx, a, "Certificate.Created", certificateObject(c), map[string]any{"after": c})
+	})
+}
+
+func (s *Service) newCertificate(a Actor, n NewCertificate, method CreationMethod) (*Certificate, error) {
+	if err := require(a, OpManageCertificates, scope{}); err != nil {
+		return nil, err
+	}
+	c := &Certificate{
+		ID: NewID(), OrganizationID: a.OrganizationID, Slug: n.Slug, Name: n.Name, Type: "X509", CreationMethod: method,
+		Active: true, KeyStore: s.keyStore, Restrictions: n.Restrictions, CreatedAt: s.now(), Version: 1,
+	}
+	if c.Name == "" {
+		c.Name = c.Slug
+	}
+	var v validation
+	v.slug("Slug", c.Slug)
+	v.name("Name", c.Name)
+	v.restrictions(c.Restrictions)
+	return c, v.err()
+}
+
+func (v *validation) restrictions(r CertificateRestrictions) {
+	if r.MinimumApprovals < 0 || r.MinimumApprovals > 100 {
+		v.add("MinimumApprovals", "The minimum number of approvals must be between 0 and 100.")
+	}
+}
+
+// ImportPFX takes over a PKCS#12 file's private key and certificates.
+func (s *Service) ImportPFX(ctx context.Context, a Actor, n NewCertificate, pfx []byte, password string) (*Certificate, error) {
+	c, err := s.newCertificate(a, n, PfxImport)
+	if err != nil {
+		return nil, err
+	}
+	if len(pfx) > maxChain {
+		return nil, Invalid("CertificateFile", "The PFX file has %d bytes; at most %d are allowed.", len(pfx), maxChain)
+	}
+	content, err := certificate.ParsePFX(pfx, password)
+	if errors.Is(err, certificate.ErrWrongPassword) || errors.Is(err, certificate.ErrPasswordNeeded) {
+		return nil, Invalid("Password", "%v", err)
+	} else if err != nil {
+		return nil, Invalid("CertificateFile", "%v", err)
+	}
+	if len(content.Chain) == 0 {
+		return nil, Invalid("CertificateFile", "The PFX file holds a key but no certificate for it.")
+	}
+	c.setChain(content.Chain)
+	if !s.now().Before(c.NotAfter) {
+		return nil, Invalid("CertificateFile", "The certificate expired on %s.", c.NotAfter.Format(time.DateOnly))
+	}
+	keyID, public, err := s.keys.Import(ctx, content.Key)
+	if err != nil {
+		return nil, Invalid("CertificateFile", "The key cannot be imported: %v", err)
+	}
+	if err := s.storeWithKey(ctx, a, c, keyID, public, nil); err != nil {
+		_ = s.keys.Delete(context.WithoutCancel(ctx), keyID)
+		return nil, err
+	}
+	return c, nil
+}
+
+// UploadCertificate installs an issued certificate with its chain (PEM, DER or PKCS#7) for a certificate that Countersign
+// holds the key of: a CSR's first one, or a renewal. Missing intermediate certificates are taken from the
+// organization's other chains.
+func (s *Service) UploadCertificate(ctx context.Context, a Actor, slug string, file []byte) (*Certificate, error) {
+	return edit[Certificate]{
+		event:  "Certificate.Uploaded",
+		load:   func(tx Tx) (*Certificate, error) { return tx.CertificateBySlug(ctx, a.OrganizationID, slug) },
+		permit: func(Tx, *Certificate) error { return require(a, OpManageCertificates, scope{}) },
+		apply: func(tx Tx, c *Certificate) error {
+			if len(file) > maxChain {
+				return Invalid("CertificateFile", "The file has %d bytes; at most %d are allowed.", len(file), maxChain)
+			}
+			uploaded, err := certificate.Parse(file)
+			if err != nil {
+				return Invalid("CertificateFile", "%v", err)
+			}
+			public, err := publicKey(c)
+			if err != nil {
+				return err
+			}
+			pool, err := knownCertificates(ctx, tx, a.OrganizationID)
+			if err != nil {
+				return err
+			}
+			chain, err := certificate.Chain(public, uploaded, pool)
+			if err != nil {
+				return Invalid("CertificateFile", "%v", err)
+			}
+			c.setChain(chain)
+			if !s.now().Before(c.NotAfter) {
+				return Invalid("CertificateFile", "The certificate expired on %s.", c.NotAfter.Format(time.DateOnly))
+			}
+			return nil
+		},
+		update:  func(tx Tx, c *Certificate) error { return tx.UpdateCertificate(ctx, c) },
+		current: func(c *Certificate) int { return c.Version },
+		object:  certificateObject,
+	}.run(ctx, s, a)
+}
+
+// publicKey returns the public key that a certificate or its signing request carries.
+func publicKey(c *Certificate) (crypto.PublicKey, error) {
+	if len(c.Chain) > 0 {
+		leaf, err := x509.ParseCertificate(c.Chain[0])
+		if err != nil {
+			return nil, err
+		}
+		return leaf.PublicKey, nil
+	}
+	request, err := x509.ParseCertificateRequest(c.CSR)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate signing request: %w", err)
+	}
+	return request.PublicKey, nil
+}
+
+// knownCertificates returns every issuer certificate of the organization's chains.
+func knownCertificates(ctx context.Context, tx Tx, org ID) ([]*x509.Certificate, error) {
+	all, err := tx.Certificates(ctx, org)
+	if err != nil {
+		return nil, err
+	}
+	var pool []*x509.Certificate
+	for _, c := range all {
+		if len(c.Chain) < 2 {
+			continue
+		}
+		issuers, err := parseChain(c.Chain[1:])
+		if err != nil {
+			return nil, err
+		}
+		pool = append(pool, issuers...)
+	}
+	return pool, nil
+}
+
+func (c *Certificate) setChain(chain []*x509.Certificate) {
+	c.Chain = nil
+	for _, cert := range chain {
+		c.Chain = append(c.Chain, cert.Raw)
+	}
+	leaf := chain[0]
+	c.Subject, c.Issuer = leaf.Subject.String(), leaf.Issuer.String()
+	c.SerialNumber = leaf.SerialNumber.Text(16)
+	c.NotBefore, c.NotAfter = leaf.NotBefore.UTC(), leaf.NotAfter.UTC()
+}
+
+// Thumbprint returns the leaf's SHA-256 in lower-case hexadecimal; empty without a certificate.
+func (c *Certificate) Thumbprint() string {
+	if len(c.Chain) == 0 {
+		return ""
+	}
+	leaf, err := x509.ParseCertificate(c.Chain[0])
+	if err != nil {
+		return ""
+	}
+	return thumbprint(leaf)
+}
+
+// CertificateEdit changes what is not nil.
+type CertificateEdit struct {
+	Name         *string
+	Active       *bool
+	Restrictions *CertificateRestrictions
+	Version      int
+}
+
+// EditCertificate changes a certificate. New restrictions must hold for every active policy that uses it.
+func (s *Service) EditCertificate(ctx context.Context, a Actor, slug string, e CertificateEdit) (*Certificate, error) {
+	return edit[Certificate]{
+		event:  "Certificate.Edited",
+		load:   func(tx Tx) (*Certificate, error) { return tx.CertificateBySlug(ctx, a.OrganizationID, slug) },
+		permit: func(Tx, *Certificate) error { return require(a, OpManageCertificates, scope{}) },
+		apply: func(tx Tx, c *Certificate) error {
+			set(&c.Name, e.Name)
+			set(&c.Active, e.Active)
+			set(&c.Restrictions, e.Restrictions)
+			var v validation
+			v.name("Name", c.Name)
+			v.restrictions(c.Restrictions)
+			if err := v.err(); err != nil {
+				return err
+			}
+			policies, err := tx.Policies(ctx, a.OrganizationID, PolicyFilter{CertificateID: c.ID})
+			if err != nil {
+				return err
+			}
+			for _, p := range policies {
+				if missing := c.Restrictions.missing(p.Rules); p.Active && len(missing) > 0 {
+					v.add("Restrictions", "Signing policy '%s' uses the certificate and lacks: %s.", p.Slug, strings.Join(missing, ", "))
+				}
+			}
+			return v.err()
+		},
+		update:  func(tx Tx, c *Certificate) error { return tx.UpdateCertificate(ctx, c) },
+		version: e.Version, current: func(c *Certificate) int { return c.Version },
+		object: certificateObject,
+	}.run(ctx, s, a)
+}
+
+// Certificates lists the organization's certificates by name.
+func (s *Service) Certificates(ctx context.Context, a Actor) (list []*Certificate, err error) {
+	if err := require(a, OpListCertificates, scope{}); err != nil {
+		return nil, err
+	}
+	err = s.store.View(ctx, func(tx Tx) error {
+		list, err = tx.Certificates(ctx, a.OrganizationID)
+		return err
+	})
+	return list, err
+}
+
+// Certificate returns a certificate by slug.
+func (s *Service) Certificate(ctx context.Context, a Actor, slug string) (c *Certificate, err error) {
+	if err := require(a, OpListCertificates, scope{}); err != nil {
+		return nil, err
+	}
+	err = s.store.View(ctx, func(tx Tx) error {
+		c, err = tx.CertificateBySlug(ctx, a.OrganizationID, slug)
+		return err
+	})
+	return c, err
+}
+
+// PolicyCertificate returns the certificate of a signing policy; who may read the project may read it, because it is
+// in every file that the policy signs.
+func (s *Service) PolicyCertificate(ctx context.Context, a Actor, project, policy string) (c *Certificate, err error) {
+	err = s.store.View(ctx, func(tx Tx) error {
+		p, err := s.visibleProject(ctx, tx, a, project)
+		if err != nil {
+			return err
+		}
+		pol, err := tx.PolicyBySlug(ctx, a.OrganizationID, p.ID, policy)
+		if err != nil {
+			return err
+		}
+		c, err = tx.Certificate(ctx, a.OrganizationID, pol.CertificateID)
+		return err
+	})
+	return c, err
+}
+
+func certificateObject(c *Certificate) audit.Object {
+	return audit.Object{Type: "Certificate", ID: string(c.ID), Name: c.Slug}
+}

@@ -1,0 +1,179 @@
+package signing
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/countersign-dev/countersign/internal/audit"
+)
+
+// Bounds of names and texts of managed objects.
+const (
+	maxName  = 200  // runes
+	maxText  = 4000 // runes
+	maxList  = 1000 // subjects, repositories, branches
+	maxXML   = 1 << 20
+	maxChain = 1 << 20 // bytes of an uploaded certificate file
+)
+
+var slugPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+func (v *validation) slug(field, slug string) {
+	if !slugPattern.MatchString(slug) {
+		v.add(field, "A slug is 1 to 100 letters, digits, '.', '_' or '-', and starts with a letter or digit.")
+	}
+}
+
+func (v *validation) name(field, name string) {
+	switch n := utf8.RuneCountInString(name); {
+	case strings.TrimSpace(name) == "":
+		v.add(field, "A name is required.")
+	case n > maxName:
+		v.add(field, "The name has %d characters; at most %d are allowed.", n, maxName)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		v.add(field, "The name contains control characters.")
+	}
+}
+
+func (v *validation) text(field, text string) {
+	if n := utf8.RuneCountInString(text); n > maxText {
+		v.add(field, "The text has %d characters; at most %d are allowed.", n, maxText)
+	}
+}
+
+func (v *validation) repositories(field string, list []string) {
+	if len(list) > maxList {
+		v.add(field, "There are more than %d repositories.", maxList)
+		return
+	}
+	for _, raw := range list {
+		if u, err := url.Parse(raw); len(raw) > maxOriginField || repositoryKey(raw) == "" || (err == nil && u.User != nil && hasPassword(u)) {
+			v.add(field, "'%s' is not a repository URL; give one like https://github.com/acme/app, without a password.", truncate(raw, 200))
+		}
+	}
+}
+
+func hasPassword(u *url.URL) bool { _, has := u.User.Password(); return has }
+
+// subjects checks that users and groups exist in the organization, and removes duplicates.
+func (v *validation) subjects(ctx context.Context, tx Tx, org ID, field string, list []Subject) ([]Subject, error) {
+	if len(list) > maxList {
+		v.add(field, "There are more than %d users and groups.", maxList)
+		return list, nil
+	}
+	out := make([]Subject, 0, len(list))
+	for _, s := range list {
+		if slices.Contains(out, s) {
+			continue
+		}
+		out = append(out, s)
+		var err error
+		switch s.Kind {
+		case SubjectUser:
+			_, err = tx.User(ctx, org, s.ID)
+		case SubjectGroup:
+			_, err = tx.Group(ctx, org, s.ID)
+		default:
+			v.add(field, "'%s' is not a kind of subject: User or Group.", truncate(string(s.Kind), 40))
+			continue
+		}
+		if KindOf(err) == KindNotFound {
+			v.add(field, "There is no %s with id '%s'.", strings.ToLower(string(s.Kind)), s.ID)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// edit is one change of one stored object.
+type edit[T any] struct {
+	event   string
+	load    func(Tx) (*T, error)
+	permit  func(Tx, *T) error
+	apply   func(Tx, *T) error // changes and validates the object
+	update  func(Tx, *T) error
+	version int // as the caller read it; 0 does not check
+	current func(*T) int
+	object  func(*T) audit.Object
+}
+
+// run performs the edit in one transaction and records what differs, before and after. An edit that changes nothing
+// stores and records nothing.
+func (e edit[T]) run(ctx context.Context, s *Service, a Actor) (*T, error) {
+	var t *T
+	err := s.store.Tx(ctx, func(tx Tx) (err error) {
+		if t, err = e.load(tx); err != nil {
+			return err
+		}
+		if err := e.permit(tx, t); err != nil {
+			return err
+		}
+		if e.version != 0 && e.version != e.current(t) {
+			return Errorf(KindConflict, "Somebody else changed this meanwhile (version %d, you edited version %d): load it again and repeat your change.", e.current(t), e.version)
+		}
+		before, err := fields(t)
+		if err != nil {
+			return err
+		}
+		if err := e.apply(tx, t); err != nil {
+			return err
+		}
+		after, err := fields(t)
+		if err != nil {
+			return err
+		}
+		was, is := difference(before, after)
+		if len(is) == 0 && len(was) == 0 {
+			return nil
+		}
+		if err := e.update(tx, t); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, a, e.event, e.object(t), map[string]any{"before": was, "after": is})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// fields returns an object's JSON members.
+func fields(v any) (map[string]any, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var m map[string]any
+	return m, json.Unmarshal(raw, &m)
+}
+
+// difference keeps the members that differ.
+func difference(before, after map[string]any) (was, is map[string]any) {
+	was, is = map[string]any{}, map[string]any{}
+	for k, v := range before {
+		if !reflect.DeepEqual(v, after[k]) {
+			was[k] = v
+		}
+	}
+	for k, v := range after {
+		if !reflect.DeepEqual(v, before[k]) {
+			is[k] = v
+		}
+	}
+	return was, is
+}
+
+// set assigns where a new value is given.
+func set[T any](target *T, value *T) {
+	if value != nil {
+		*target = *value
+	}
+}

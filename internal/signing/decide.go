@@ -1,0 +1,274 @@
+package signing
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+	"unicode/utf8"
+)
+
+const maxComment = 4000 // runes
+
+// Approve records the actor's approval. When it is the last one needed, the request goes on to be signed.
+func (s *Service) Approve(ctx context.Context, a Actor, id ID, comment string) (*Request, error) {
+	return s.decide(ctx, a, id, Approved, comment)
+}
+
+// Deny records the actor's refusal, which ends the request.
+func (s *Service) Deny(ctx context.Context, a Actor, id ID, comment string) (*Request, error) {
+	return s.decide(ctx, a, id, Refused, comment)
+}
+
+func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision, comment string) (*Request, error) {
+	if utf8.RuneCountInString(comment) > maxComment {
+		return nil, Invalid("Comment", "The comment has more than %d characters.", maxComment)
+	}
+	var r *Request
+	err := s.store.Tx(ctx, func(tx Tx) (err error) {
+		r, err = tx.LockRequest(ctx, a.OrganizationID, id)
+		if err != nil {
+			return err
+		}
+		j, err := s.decidable(ctx, tx, a, r)
+		if err != nil {
+			return err
+		}
+		approval := &Approval{
+			ID: NewID(), RequestID: r.ID, UserID: a.UserID, UserName: a.Name, Decision: decision, Comment: comment,
+			Binding: binding(r, j.policy, j.certificate), At: s.now(),
+		}
+		if err := tx.InsertApproval(ctx, approval); err != nil {
+			return err
+		}
+		given, err := validApprovals(ctx, tx, r, j.policy, j.certificate)
+		if err != nil {
+			return err
+		}
+		event := "SigningRequest.Approved"
+		switch {
+		case decision == Refused:
+			event = "SigningRequest.Denied"
+			s.finish(r, WorkflowDenied, nil)
+		case given >= j.policy.Rules.RequiredApprovals:
+			r.Workflow = WorkflowQueuedForProcessing
+			r.Tries = 0
+			r.WakeAt = s.wakeAt(r, s.limits.Wake)
+			if err := tx.EnqueueAdvance(ctx, r.ID, time.Time{}); err != nil {
+				return err
+			}
+		}
+		if err := tx.UpdateRequest(ctx, r); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, a, event, requestObject(r), map[string]any{
+			"comment": comment, "binding": approval.Binding, "sha256": r.Unsigned.SHA256,
+			"approvals": given, "requiredApprovals": j.policy.Rules.RequiredApprovals,
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// decidable checks that the actor may decide on the request now.
+func (s *Service) decidable(ctx context.Context, tx Tx, a Actor, r *Request) (*job, error) {
+	j := &job{request: r}
+	if err := s.load(ctx, tx, j); err != nil {
+		return nil, err
+	}
+	sc := scope{project: j.project, policy: j.policy, request: r}
+	if err := requireVisible(a, sc, OpApprove); err != nil {
+		return nil, err
+	}
+	if r.Workflow != WorkflowWaitingForApproval {
+		return nil, Errorf(KindConflict, "The signing request does not wait for approval; it is %s.", r.Workflow)
+	}
+	if r.CancelAt != nil && !s.now().Before(*r.CancelAt) {
+		return nil, Errorf(KindConflict, "The signing request's cancellation timeout passed; submit it again.")
+	}
+	if j.policy.Rules.SubmitterMayNotApprove && r.SubmitterID == a.UserID {
+		return nil, Errorf(KindForbidden, "Signing policy '%s' does not let the submitter decide on a signing request; another approver has to.", j.policy.Slug)
+	}
+	earlier, err := tx.Approvals(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	current := binding(r, j.policy, j.certificate)
+	if slices.ContainsFunc(earlier, func(p *Approval) bool { return p.UserID == a.UserID && p.Binding == current }) {
+		return nil, Errorf(KindConflict, "You already decided on this signing request; another approver has to.")
+	}
+	return j, nil
+}
+
+// validApprovals counts the users whose approval is bound to the request as it is now.
+func validApprovals(ctx context.Context, tx Tx, r *Request, p *Policy, c *Certificate) (int, error) {
+	approvals, err := tx.Approvals(ctx, r.ID)
+	if err != nil {
+		return 0, err
+	}
+	return countApprovals(approvals, binding(r, p, c)), nil
+}
+
+func countApprovals(approvals []*Approval, current string) int {
+	users := map[ID]bool{}
+	for _, a := range approvals {
+		if a.Decision == Approved && a.Binding == current {
+			users[a.UserID] = true
+		}
+	}
+	return len(users)
+}
+
+// reopenApproval sends a request back to its approvers because what they approved has changed.
+func (s *Service) reopenApproval(ctx context.Context, tx Tx, r *Request, given, required int) error {
+	r.Workflow = WorkflowWaitingForApproval
+	r.Tries, r.LeaseUntil, r.WakeAt = 0, nil, r.CancelAt
+	if err := tx.UpdateRequest(ctx, r); err != nil {
+		return err
+	}
+	return s.record(ctx, tx, Countersign(r.OrganizationID), "SigningRequest.ApprovalsFell", requestObject(r), map[string]any{
+		"reason": "The signing policy or its certificate changed after the approvals.", "approvals": given, "requiredApprovals": required,
+	})
+}
+
+// Cancel ends a request that is not final. A signature being made meanwhile is thrown away.
+func (s *Service) Cancel(ctx context.Context, a Actor, id ID, comment string) (*Request, error) {
+	if utf8.RuneCountInString(comment) > maxComment {
+		return nil, Invalid("Comment", "The comment has more than %d characters.", maxComment)
+	}
+	var r *Request
+	err := s.store.Tx(ctx, func(tx Tx) (err error) {
+		r, err = tx.LockRequest(ctx, a.OrganizationID, id)
+		if err != nil {
+			return err
+		}
+		sc, err := requestScope(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		if err := requireVisible(a, sc, OpCancel); err != nil {
+			return err
+		}
+		if status := r.Workflow.Status(); status.Final() {
+			return Errorf(KindConflict, "The signing request is already %s.", status)
+		}
+		return s.cancelLocked(ctx, tx, a, r, comment)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (s *Service) cancelLocked(ctx context.Context, tx Tx, a Actor, r *Request, reason string) error {
+	s.finish(r, WorkflowCanceled, nil)
+	if err := tx.UpdateRequest(ctx, r); err != nil {
+		return err
+	}
+	if err := tx.EndGrants(ctx, r.ID, string(Canceled), s.now()); err != nil {
+		return err
+	}
+	return s.record(ctx, tx, a, "SigningRequest.Canceled", requestObject(r), map[string]any{"reason": reason})
+}
+
+// requestScope reads the objects that permissions on a request depend on.
+func requestScope(ctx context.Context, tx Tx, r *Request) (scope, error) {
+	project, err := tx.Project(ctx, r.OrganizationID, r.ProjectID)
+	if err != nil {
+		return scope{}, err
+	}
+	policy, err := tx.Policy(ctx, r.OrganizationID, r.PolicyID)
+	return scope{project: project, policy: policy, request: r}, err
+}
+
+// errNoRequest is the answer for unknown requests and for those that the caller may not even read.
+func errNoRequest() error {
+	return Errorf(KindNotFound, "There is no such signing request in this organization.")
+}
+
+// requireVisible requires an operation on a request, without telling those who may not read it that it exists.
+func requireVisible(a Actor, sc scope, op Operation) error {
+	if !allowed(a, OpReadRequest, sc) {
+		return errNoRequest()
+	}
+	return require(a, op, sc)
+}
+
+// Recover makes every lease void, because no other process works on this database: those who held leases are dead.
+// A server with an exclusive database calls it once, before its workers start.
+func (s *Service) Recover(ctx context.Context) error {
+	var leased []RequestKey
+	err := s.store.View(ctx, func(tx Tx) (err error) {
+		leased, err = tx.LeasedRequests(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range leased {
+		if err := s.wake(ctx, key, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sweep finds requests whose time has come: a cancellation timeout, a lost wake-up, the lease of a dead worker. Call it
+// every few seconds, in any number of processes.
+func (s *Service) Sweep(ctx context.Context) error {
+	const batch = 100
+	for {
+		var due []RequestKey
+		err := s.store.View(ctx, func(tx Tx) (err error) {
+			due, err = tx.DueRequests(ctx, s.now(), batch)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, key := range due {
+			if err := s.wake(ctx, key, false); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if len(due) < batch || len(errs) > 0 {
+			return errors.Join(errs...)
+		}
+	}
+}
+
+// wake looks at one request again. With void, a lease on it counts for nothing.
+func (s *Service) wake(ctx context.Context, key RequestKey, void bool) error {
+	return s.store.Tx(ctx, func(tx Tx) error {
+		r, err := tx.LockRequest(ctx, key.OrganizationID, key.ID)
+		if KindOf(err) == KindNotFound {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		now := s.now()
+		switch {
+		case r.Workflow.Status().Final():
+			return nil
+		case r.CancelAt != nil && !now.Before(*r.CancelAt):
+			return s.cancelLocked(ctx, tx, Countersign(r.OrganizationID), r, "The cancellation timeout given at submission passed.")
+		case !void && r.WakeAt != nil && now.Before(*r.WakeAt):
+			return nil // another process was faster
+		}
+		if void {
+			r.LeaseUntil = nil
+		}
+		if r.Workflow == WorkflowWaitingForApproval {
+			r.WakeAt = r.CancelAt
+			return tx.UpdateRequest(ctx, r)
+		}
+		r.WakeAt = s.wakeAt(r, s.limits.Wake)
+		if err := tx.UpdateRequest(ctx, r); err != nil {
+			return err
+		}
+		return tx.EnqueueAdvance(ctx, r.ID, time.Time{})
+	})
+}

@@ -1,0 +1,162 @@
+package signing
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/audit"
+)
+
+// retentionDays returns how long a request's artifacts are kept once it is final; 0 is for ever.
+func retentionDays(o *Organization, p *Policy) int {
+	if p.Rules.RetentionDays > 0 {
+		return p.Rules.RetentionDays
+	}
+	return o.Settings.RetentionDays
+}
+
+// Retain deletes the artifact bytes of requests whose retention time passed; requests, hashes and the audit log stay.
+// It also sweeps bytes that no request refers to, such as those of interrupted uploads, once they are a day old.
+func (s *Service) Retain(ctx context.Context) error {
+	organizations, err := s.Organizations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range organizations {
+		if err := s.retainOrganization(ctx, o); err != nil {
+			return err
+		}
+	}
+	return s.blobs.List(ctx, s.now().Add(-24*time.Hour), func(id BlobID) error {
+		var used bool
+		err := s.store.View(ctx, func(tx Tx) (err error) {
+			used, err = tx.BlobInUse(ctx, id)
+			return err
+		})
+		if err != nil || used {
+			return err
+		}
+		return s.blobs.Delete(ctx, id)
+	})
+}
+
+func (s *Service) retainOrganization(ctx context.Context, o *Organization) error {
+	policies := map[ID]*Policy{}
+	shortest := o.Settings.RetentionDays
+	err := s.store.View(ctx, func(tx Tx) error {
+		list, err := tx.Policies(ctx, o.ID, PolicyFilter{})
+		for _, p := range list {
+			policies[p.ID] = p
+			if d := retentionDays(o, p); d > 0 && (shortest == 0 || d < shortest) {
+				shortest = d
+			}
+		}
+		return err
+	})
+	if err != nil || shortest == 0 {
+		return err
+	}
+	now := s.now()
+	after := ID("")
+	for {
+		var candidates []*Request
+		err := s.store.View(ctx, func(tx Tx) (err error) {
+			candidates, err = tx.ExpiredArtifacts(ctx, o.ID, now.AddDate(0, 0, -shortest), after, 100)
+			return err
+		})
+		if err != nil || len(candidates) == 0 {
+			return err
+		}
+		for _, r := range candidates {
+			after = r.ID
+			p := policies[r.PolicyID]
+			if p == nil {
+				continue // made meanwhile; the next run sees it
+			}
+			if d := retentionDays(o, p); d > 0 && r.FinalAt != nil && r.FinalAt.Before(now.AddDate(0, 0, -d)) {
+				if err := s.deleteArtifacts(ctx, r); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// deleteArtifacts forgets a request's bytes first, so that nothing refers to bytes that are gone, and then removes those
+// that no other request (a resubmit) still refers to.
+func (s *Service) deleteArtifacts(ctx context.Context, r *Request) error {
+	blobs := []BlobID{r.Unsigned.BlobID, r.Signed.BlobID}
+	err := s.store.Tx(ctx, func(tx Tx) error {
+		r, err := tx.LockRequest(ctx, r.OrganizationID, r.ID)
+		if err != nil {
+			return err
+		}
+		now := s.now()
+		r.Unsigned.BlobID, r.Signed.BlobID, r.ArtifactsDeletedAt = "", "", &now
+		if err := tx.UpdateRequest(ctx, r); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, Countersign(r.OrganizationID), "SigningRequest.ArtifactsDeleted", requestObject(r), map[string]any{"reason": "The retention time passed."})
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range blobs {
+		if id != "" {
+			s.dropUnreferenced(ctx, r.OrganizationID, id)
+		}
+	}
+	return nil
+}
+
+// AuditEntries lists the organization's audit log.
+func (s *Service) AuditEntries(ctx context.Context, a Actor, f AuditFilter) (leaves []audit.Leaf, err error) {
+	if err := require(a, OpReadAudit, scope{}); err != nil {
+		return nil, err
+	}
+	if f.Limit <= 0 || f.Limit > 1000 {
+		return nil, Invalid("PageSize", "The page size must be between 1 and 1000.")
+	}
+	err = s.store.View(ctx, func(tx Tx) error {
+		leaves, err = tx.AuditLeaves(ctx, a.OrganizationID, f)
+		return err
+	})
+	return leaves, err
+}
+
+// VerifyAudit checks an organization's whole audit log and returns its head. An error that wraps audit.ErrBroken names
+// the entry. It reads past permissions: for whoever operates the installation, and for export jobs.
+func (s *Service) VerifyAudit(ctx context.Context, org ID) (audit.Head, error) {
+	head := audit.Start(string(org))
+	for {
+		var (
+			leaves []audit.Leaf
+			stored audit.Head // of the same moment as leaves
+		)
+		err := s.store.View(ctx, func(tx Tx) (err error) {
+			if leaves, err = tx.AuditLeaves(ctx, org, AuditFilter{AfterSeq: head.Sequence, Limit: 1000}); err != nil {
+				return err
+			}
+			stored, err = tx.AuditHead(ctx, org)
+			return err
+		})
+		if err != nil {
+			return head, err
+		}
+		for _, leaf := range leaves {
+			if head, err = audit.Verify(head, string(org), leaf); err != nil {
+				return head, err
+			}
+		}
+		switch {
+		case len(leaves) > 0:
+		case stored.Sequence != head.Sequence:
+			return head, fmt.Errorf("%w: the stored head is entry %d, but there are %d entries", audit.ErrBroken, stored.Sequence, head.Sequence)
+		case stored.Chain != head.Chain:
+			return head, fmt.Errorf("%w: the stored head of the chain is %s, the entries give %s", audit.ErrBroken, stored.Chain, head.Chain)
+		default:
+			return head, nil
+		}
+	}
+}

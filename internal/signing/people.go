@@ -1,0 +1,456 @@
+package signing
+
+import (
+	"context"
+	"net/mail"
+	"slices"
+	"strings"
+
+	"github.com/countersign-dev/countersign/internal/audit"
+)
+
+// Bootstrap makes the first organization with its first Global Administrator. KindConflict when there is one already.
+func (s *Service) Bootstrap(ctx context.Context, organization, adminName, adminEmail string) (*Organization, *User, error) {
+	var (
+		o *Organization
+		u *User
+	)
+	err := s.store.Tx(ctx, func(tx Tx) error {
+		existing, err := tx.Organizations(ctx)
+		if err != nil {
+			return err
+		}
+		if len(existing) > 0 {
+			return Errorf(KindConflict, "There is an organization already.")
+		}
+		o, u, err = s.createOrganization(ctx, tx, organization, adminName, adminEmail)
+		return err
+	})
+	return o, u, err
+}
+
+// Organizations lists all organizations, for whoever operates the installation.
+func (s *Service) Organizations(ctx context.Context) (list []*Organization, err error) {
+	err = s.store.View(ctx, func(tx Tx) error {
+		list, err = tx.Organizations(ctx)
+		return err
+	})
+	return list, err
+}
+
+// CreateOrganization makes a further organization with its first Global Administrator. Only whoever operates the
+// installation may call it.
+func (s *Service) CreateOrganization(ctx context.Context, organization, adminName, adminEmail string) (o *Organization, u *User, err error) {
+	err = s.store.Tx(ctx, func(tx Tx) error {
+		o, u, err = s.createOrganization(ctx, tx, organization, adminName, adminEmail)
+		return err
+	})
+	return o, u, err
+}
+
+func (s *Service) createOrganization(ctx context.Context, tx Tx, name, adminName, adminEmail string) (*Organization, *User, error) {
+	var v validation
+	v.name("Name", name)
+	o := &Organization{ID: NewID(), Name: name, CreatedAt: s.now(), Version: 1}
+	u := &User{
+		ID: NewID(), OrganizationID: o.ID, Kind: Interactive, Name: adminName, Email: adminEmail,
+		Roles: []Role{GlobalAdministrator}, Active: true, CreatedAt: s.now(), Version: 1,
+	}
+	v.user(u)
+	if err := v.err(); err != nil {
+		return nil, nil, err
+	}
+	if err := tx.InsertOrganization(ctx, o); err != nil {
+		return nil, nil, err
+	}
+	if err := tx.InsertUser(ctx, u); err != nil {
+		return nil, nil, err
+	}
+	a := Countersign(o.ID)
+	if err := s.record(ctx, tx, a, "Organization.Created", audit.Object{Type: "Organization", ID: string(o.ID), Name: o.Name}, map[string]any{"after": o}); err != nil {
+		return nil, nil, err
+	}
+	return o, u, s.record(ctx, tx, a, "InteractiveUser.Created", userObject(u), map[string]any{"after": u})
+}
+
+// Organization returns the actor's organization.
+func (s *Service) Organization(ctx context.Context, a Actor) (o *Organization, err error) {
+	if err := require(a, OpReadOrganization, scope{}); err != nil {
+		return nil, err
+	}
+	err = s.store.View(ctx, func(tx Tx) error {
+		o, err = tx.Organization(ctx, a.OrganizationID)
+		return err
+	})
+	return o, err
+}
+
+// OrganizationEdit changes what is not nil.
+type OrganizationEdit struct {
+	Name     *string
+	Settings *OrganizationSettings
+	Version  int
+}
+
+// EditOrganization changes the organization's name or settings.
+func (s *Service) EditOrganization(ctx context.Context, a Actor, e OrganizationEdit) (*Organization, error) {
+	return edit[Organization]{
+		event:  "Organization.Edited",
+		load:   func(tx Tx) (*Organization, error) { return tx.Organization(ctx, a.OrganizationID) },
+		permit: func(Tx, *Organization) error { return require(a, OpEditOrganization, scope{}) },
+		apply: func(_ Tx, o *Organization) error {
+			set(&o.Name, e.Name)
+			set(&o.Settings, e.Settings)
+			var v validation
+			v.name("Name", o.Name)
+			if o.Settings.RetentionDays < 0 || o.Settings.RetentionDays > 36500 {
+				v.add("RetentionDays", "The retention must be between 0 (for ever) and 36500 days.")
+			}
+			if pem := o.Settings.AuthenticodeRootsPEM; pem != "" && !holdsCertificate(pem) {
+				v.add("AuthenticodeRootsPem", "The text holds no PEM certificate.")
+			}
+			return v.err()
+		},
+		update:  func(tx Tx, o *Organization) error { return tx.UpdateOrganization(ctx, o) },
+		version: e.Version, current: func(o *Organization) int { return o.Version },
+		object: func(o *Organization) audit.Object {
+			return audit.Object{Type: "Organization", ID: string(o.ID), Name: o.Name}
+		},
+	}.run(ctx, s, a)
+}
+
+// NewUser describes a user to create.
+type NewUser struct {
+	Kind        UserKind
+	Name        string
+	Email       string // interactive users
+	Roles       []Role // RegularUser when empty
+	Description string
+}
+
+// CreateUser makes an interactive or CI user, without any credential.
+func (s *Service) CreateUser(ctx context.Context, a Actor, n NewUser) (*User, error) {
+	if err := require(a, OpManageUsers, scope{}); err != nil {
+		return nil, err
+	}
+	if len(n.Roles) == 0 {
+		n.Roles = []Role{RegularUser}
+	}
+	u := &User{
+		ID: NewID(), OrganizationID: a.OrganizationID, Kind: n.Kind, Name: n.Name, Email: n.Email, Roles: n.Roles,
+		Description: n.Description, Active: true, CreatedAt: s.now(), Version: 1,
+	}
+	var v validation
+	v.user(u)
+	if err := v.err(); err != nil {
+		return nil, err
+	}
+	if err := mayGive(a, nil, u.Roles); err != nil {
+		return nil, err
+	}
+	err := s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.InsertUser(ctx, u); err != nil {
+			return taken(err, emailOrName(u), "Another user has this %s already.", strings.ToLower(emailOrName(u)))
+		}
+		return s.record(ctx, tx, a, string(u.Kind)+"User.Created", userObject(u), map[string]any{"after": u})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+func emailOrName(u *User) string {
+	if u.Kind == Interactive {
+		return "Email"
+	}
+	return "Name"
+}
+
+// taken turns a KindConflict error of an insertion into a validation error of the field.
+func taken(err error, field, format string, args ...any) error {
+	if KindOf(err) == KindConflict {
+		return Invalid(field, format, args...)
+	}
+	return err
+}
+
+func (v *validation) user(u *User) {
+	v.name("Name", u.Name)
+	v.text("Description", u.Description)
+	switch u.Kind {
+	case Interactive:
+		address, err := mail.ParseAddress(u.Email)
+		if err != nil || address.Address != u.Email || len(u.Email) > 254 {
+			v.add("Email", "'%s' is not an e-mail address.", truncate(u.Email, 260))
+		}
+	case CI:
+		if u.Email != "" {
+			v.add("Email", "CI users have no e-mail address.")
+		}
+	default:
+		v.add("Kind", "A user is Interactive or CI.")
+	}
+	for _, r := range u.Roles {
+		if !slices.Contains(Roles, r) {
+			v.add("Roles", "'%s' is not a role; the roles are %s.", truncate(string(r), 60), joinRoles(Roles))
+		}
+	}
+}
+
+func joinRoles(roles []Role) string {
+	var names []string
+	for _, r := range roles {
+		names = append(names, string(r))
+	}
+	return strings.Join(names, ", ")
+}
+
+// mayGive keeps a User Administrator from making herself or others Global Administrator, or taking it from one.
+func mayGive(a Actor, before, after []Role) error {
+	changed := slices.Contains(before, GlobalAdministrator) != slices.Contains(after, GlobalAdministrator)
+	if changed && !a.HasRole(GlobalAdministrator) {
+		return Errorf(KindForbidden, "Only a Global Administrator may give or take the role GlobalAdministrator.")
+	}
+	return nil
+}
+
+// UserEdit changes what is not nil.
+type UserEdit struct {
+	Name        *string
+	Email       *string
+	Roles       *[]Role
+	Description *string
+	Active      *bool
+	Version     int
+}
+
+// EditUser changes a user. The last active Global Administrator keeps role and activity.
+func (s *Service) EditUser(ctx context.Context, a Actor, id ID, e UserEdit) (*User, error) {
+	return edit[User]{
+		event:  "User.Edited",
+		load:   func(tx Tx) (*User, error) { return tx.User(ctx, a.OrganizationID, id) },
+		permit: func(Tx, *User) error { return require(a, OpManageUsers, scope{}) },
+		apply: func(tx Tx, u *User) error {
+			before := slices.Clone(u.Roles)
+			wasActive := u.Active
+			set(&u.Name, e.Name)
+			set(&u.Email, e.Email)
+			set(&u.Roles, e.Roles)
+			set(&u.Description, e.Description)
+			set(&u.Active, e.Active)
+			var v validation
+			v.user(u)
+			if err := v.err(); err != nil {
+				return err
+			}
+			if slices.Contains(before, GlobalAdministrator) && !a.HasRole(GlobalAdministrator) {
+				return Errorf(KindForbidden, "Only a Global Administrator may change a Global Administrator.")
+			}
+			if err := mayGive(a, before, u.Roles); err != nil {
+				return err
+			}
+			if wasActive && slices.Contains(before, GlobalAdministrator) && (!u.Active || !slices.Contains(u.Roles, GlobalAdministrator)) {
+				return s.anotherAdministrator(ctx, tx, a.OrganizationID, u.ID)
+			}
+			return nil
+		},
+		update: func(tx Tx, u *User) error {
+			return taken(tx.UpdateUser(ctx, u), emailOrName(u), "Another user has this %s already, or somebody changed the user meanwhile.", strings.ToLower(emailOrName(u)))
+		},
+		version: e.Version, current: func(u *User) int { return u.Version },
+		object: userObject,
+	}.run(ctx, s, a)
+}
+
+func (s *Service) anotherAdministrator(ctx context.Context, tx Tx, org, except ID) error {
+	users, err := tx.Users(ctx, org, "")
+	if err != nil {
+		return err
+	}
+	for _, u := range users {
+		if u.ID != except && u.Active && slices.Contains(u.Roles, GlobalAdministrator) {
+			return nil
+		}
+	}
+	return Errorf(KindConflict, "This is the organization's last active Global Administrator; make another one first.")
+}
+
+// Users lists users by name; all kinds when kind is empty.
+func (s *Service) Users(ctx context.Context, a Actor, kind UserKind) (list []*User, err error) {
+	if err := require(a, OpReadUsers, scope{}); err != nil {
+		return nil, err
+	}
+	err = s.store.View(ctx, func(tx Tx) error {
+		list, err = tx.Users(ctx, a.OrganizationID, kind)
+		return err
+	})
+	return list, err
+}
+
+// User returns a user; everybody may read her own.
+func (s *Service) User(ctx context.Context, a Actor, id ID) (u *User, err error) {
+	if id != a.UserID || a.UserID == "" {
+		if err := require(a, OpReadUsers, scope{}); err != nil {
+			return nil, err
+		}
+	}
+	err = s.store.View(ctx, func(tx Tx) error {
+		u, err = tx.User(ctx, a.OrganizationID, id)
+		return err
+	})
+	return u, err
+}
+
+func userObject(u *User) audit.Object {
+	return audit.Object{Type: string(u.Kind) + "User", ID: string(u.ID), Name: u.Name}
+}
+
+// GroupEdit describes a new group, or changes what is not nil of an existing one.
+type GroupEdit struct {
+	Name        *string
+	Description *string
+	Members     *[]Subject
+	Version     int
+}
+
+// CreateGroup makes a group.
+func (s *Service) CreateGroup(ctx context.Context, a Actor, e GroupEdit) (*Group, error) {
+	if err := require(a, OpManageUsers, scope{}); err != nil {
+		return nil, err
+	}
+	g := &Group{ID: NewID(), OrganizationID: a.OrganizationID, CreatedAt: s.now(), Version: 1}
+	err := s.store.Tx(ctx, func(tx Tx) error {
+		if err := applyGroup(ctx, tx, a, g, e); err != nil {
+			return err
+		}
+		if err := tx.InsertGroup(ctx, g); err != nil {
+			return taken(err, "Name", "Another group has this name already.")
+		}
+		return s.record(ctx, tx, a, "UserGroup.Created", groupObject(g), map[string]any{"after": g})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// EditGroup changes a group.
+func (s *Service) EditGroup(ctx context.Context, a Actor, id ID, e GroupEdit) (*Group, error) {
+	return edit[Group]{
+		event:  "UserGroup.Edited",
+		load:   func(tx Tx) (*Group, error) { return tx.Group(ctx, a.OrganizationID, id) },
+		permit: func(Tx, *Group) error { return require(a, OpManageUsers, scope{}) },
+		apply:  func(tx Tx, g *Group) error { return applyGroup(ctx, tx, a, g, e) },
+		update: func(tx Tx, g *Group) error {
+			return taken(tx.UpdateGroup(ctx, g), "Name", "Another group has this name already, or somebody changed the group meanwhile.")
+		},
+		version: e.Version, current: func(g *Group) int { return g.Version },
+		object: groupObject,
+	}.run(ctx, s, a)
+}
+
+func applyGroup(ctx context.Context, tx Tx, a Actor, g *Group, e GroupEdit) error {
+	set(&g.Name, e.Name)
+	set(&g.Description, e.Description)
+	set(&g.Members, e.Members)
+	var v validation
+	v.name("Name", g.Name)
+	v.text("Description", g.Description)
+	members, err := v.subjects(ctx, tx, a.OrganizationID, "Members", g.Members)
+	if err != nil {
+		return err
+	}
+	g.Members = members
+	if slices.Contains(members, Subject{Kind: SubjectGroup, ID: g.ID}) {
+		v.add("Members", "A group cannot be its own member.")
+	}
+	return v.err()
+}
+
+// Groups lists the organization's groups by name.
+func (s *Service) Groups(ctx context.Context, a Actor) (list []*Group, err error) {
+	if err := require(a, OpReadUsers, scope{}); err != nil {
+		return nil, err
+	}
+	err = s.store.View(ctx, func(tx Tx) error {
+		list, err = tx.Groups(ctx, a.OrganizationID)
+		return err
+	})
+	return list, err
+}
+
+func groupObject(g *Group) audit.Object {
+	return audit.Object{Type: "UserGroup", ID: string(g.ID), Name: g.Name}
+}
+
+// TrustedBuildSystemEdit describes a new custom trusted build system, or changes what is not nil.
+type TrustedBuildSystemEdit struct {
+	Slug        *string
+	Name        *string
+	Description *string
+	Version     int
+}
+
+// AddTrustedBuildSystem makes a custom trusted build system, without a token yet.
+func (s *Service) AddTrustedBuildSystem(ctx context.Context, a Actor, e TrustedBuildSystemEdit) (*TrustedBuildSystem, error) {
+	if err := require(a, OpManageBuildSystems, scope{}); err != nil {
+		return nil, err
+	}
+	t := &TrustedBuildSystem{ID: NewID(), OrganizationID: a.OrganizationID, Type: "Custom", CreatedAt: s.now(), Version: 1}
+	if err := applyBuildSystem(t, e); err != nil {
+		return nil, err
+	}
+	err := s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.InsertTrustedBuildSystem(ctx, t); err != nil {
+			return taken(err, "Slug", "Another trusted build system has this slug already.")
+		}
+		return s.record(ctx, tx, a, "TrustedBuildSystem.CustomAdded", buildSystemObject(t), map[string]any{"after": t})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// EditTrustedBuildSystem changes a trusted build system.
+func (s *Service) EditTrustedBuildSystem(ctx context.Context, a Actor, slug string, e TrustedBuildSystemEdit) (*TrustedBuildSystem, error) {
+	return edit[TrustedBuildSystem]{
+		event: "TrustedBuildSystem.Edited",
+		load: func(tx Tx) (*TrustedBuildSystem, error) {
+			return tx.TrustedBuildSystemBySlug(ctx, a.OrganizationID, slug)
+		},
+		permit:  func(Tx, *TrustedBuildSystem) error { return require(a, OpManageBuildSystems, scope{}) },
+		apply:   func(_ Tx, t *TrustedBuildSystem) error { return applyBuildSystem(t, e) },
+		update:  func(tx Tx, t *TrustedBuildSystem) error { return tx.UpdateTrustedBuildSystem(ctx, t) },
+		version: e.Version, current: func(t *TrustedBuildSystem) int { return t.Version },
+		object: buildSystemObject,
+	}.run(ctx, s, a)
+}
+
+func applyBuildSystem(t *TrustedBuildSystem, e TrustedBuildSystemEdit) error {
+	set(&t.Slug, e.Slug)
+	set(&t.Name, e.Name)
+	set(&t.Description, e.Description)
+	var v validation
+	v.slug("Slug", t.Slug)
+	v.name("Name", t.Name)
+	v.text("Description", t.Description)
+	return v.err()
+}
+
+// TrustedBuildSystems lists the organization's trusted build systems by name.
+func (s *Service) TrustedBuildSystems(ctx context.Context, a Actor) (list []*TrustedBuildSystem, err error) {
+	if err := require(a, OpReadBuildSystems, scope{}); err != nil {
+		return nil, err
+	}
+	err = s.store.View(ctx, func(tx Tx) error {
+		list, err = tx.TrustedBuildSystems(ctx, a.OrganizationID)
+		return err
+	})
+	return list, err
+}
+
+func buildSystemObject(t *TrustedBuildSystem) audit.Object {
+	return audit.Object{Type: "TrustedBuildSystem", ID: string(t.ID), Name: t.Name}
+}

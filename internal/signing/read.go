@@ -1,0 +1,370 @@
+package signing
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// RequestView is a request with all that its page and its REST resource show.
+type RequestView struct {
+	RequestRow
+	Verifications     []Verification
+	Approvals         []ApprovalView
+	RequiredApprovals int
+	GivenApprovals    int           // those that count
+	Resubmits         []*RequestRow // requests that resubmit this one and that the caller may read
+	May               RequestPermissions
+}
+
+// ApprovalView is an approval and whether it still counts.
+type ApprovalView struct {
+	Approval
+	Counts bool
+}
+
+// RequestPermissions are the actions that the caller may take on a request now.
+type RequestPermissions struct {
+	Approve  bool // and deny
+	Cancel   bool
+	Download bool
+	Resubmit bool // under at least one of the project's policies
+}
+
+// Request returns a request for its page. Unknown ones, and those that the actor may not read, are KindNotFound.
+func (s *Service) Request(ctx context.Context, a Actor, id ID) (*RequestView, error) {
+	var v *RequestView
+	err := s.store.View(ctx, func(tx Tx) error {
+		row, err := tx.RequestRow(ctx, a.OrganizationID, id)
+		if KindOf(err) == KindNotFound {
+			return errNoRequest()
+		} else if err != nil {
+			return err
+		}
+		sc, err := requestScope(ctx, tx, &row.Request)
+		if err != nil {
+			return err
+		}
+		if !allowed(a, OpReadRequest, sc) {
+			return errNoRequest()
+		}
+		v = &RequestView{RequestRow: *row, RequiredApprovals: sc.policy.Rules.RequiredApprovals}
+		return s.fillView(ctx, tx, a, sc, v)
+	})
+	return v, err
+}
+
+func (s *Service) fillView(ctx context.Context, tx Tx, a Actor, sc scope, v *RequestView) (err error) {
+	r := &v.Request
+	if v.Verifications, err = tx.Verifications(ctx, r.ID); err != nil {
+		return err
+	}
+	approvals, err := tx.Approvals(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	certificate, err := tx.Certificate(ctx, r.OrganizationID, sc.policy.CertificateID)
+	if err != nil {
+		return err
+	}
+	final := r.Workflow.Status().Final()
+	current := binding(r, sc.policy, certificate)
+	decided := false
+	for _, ap := range approvals {
+		// What a final request was decided on is history; while it waits, only decisions on its present state count.
+		counts := final || ap.Binding == current
+		decided = decided || counts && ap.UserID == a.UserID
+		v.Approvals = append(v.Approvals, ApprovalView{Approval: *ap, Counts: counts})
+	}
+	v.GivenApprovals = countApprovals(approvals, current)
+	resubmits, err := tx.Resubmits(ctx, r.OrganizationID, r.ID)
+	if err != nil {
+		return err
+	}
+	policies, err := tx.Policies(ctx, r.OrganizationID, PolicyFilter{ProjectID: r.ProjectID})
+	if err != nil {
+		return err
+	}
+	for _, again := range resubmits {
+		i := slices.IndexFunc(policies, func(p *Policy) bool { return p.ID == again.PolicyID })
+		if i >= 0 && allowed(a, OpReadRequest, scope{project: sc.project, policy: policies[i], request: &again.Request}) {
+			v.Resubmits = append(v.Resubmits, again)
+		}
+	}
+	v.May = RequestPermissions{
+		Approve: r.Workflow == WorkflowWaitingForApproval && allowed(a, OpApprove, sc) && !decided &&
+			!(sc.policy.Rules.SubmitterMayNotApprove && r.SubmitterID == a.UserID),
+		Cancel:   !final && allowed(a, OpCancel, sc),
+		Download: allowed(a, OpReadArtifact, sc),
+		Resubmit: r.Workflow == WorkflowCompleted && r.ArtifactsDeletedAt == nil && slices.ContainsFunc(policies, func(p *Policy) bool {
+			return p.Active && sc.project.Active && allowed(a, OpSubmit, scope{project: sc.project, policy: p})
+		}),
+	}
+	return nil
+}
+
+// RequestStatus is the cheap status query that clients poll: one indexed read besides the permission check.
+func (s *Service) RequestStatus(ctx context.Context, a Actor, id ID) (*Request, error) {
+	var r *Request
+	err := s.store.View(ctx, func(tx Tx) (err error) {
+		r, err = readable(ctx, tx, a, id, OpReadRequest)
+		return err
+	})
+	return r, err
+}
+
+// readable returns a request on which the actor may perform op.
+func readable(ctx context.Context, tx Tx, a Actor, id ID, op Operation) (*Request, error) {
+	r, err := tx.Request(ctx, a.OrganizationID, id)
+	if KindOf(err) == KindNotFound {
+		return nil, errNoRequest()
+	} else if err != nil {
+		return nil, err
+	}
+	if allowed(a, op, scope{request: r}) { // the submitter and all-seeing roles need no more reads
+		return r, nil
+	}
+	sc, err := requestScope(ctx, tx, r)
+	if err != nil {
+		return nil, err
+	}
+	return r, requireVisible(a, sc, op)
+}
+
+// Page is one page of a list. Next is the cursor of the following page, empty on the last one.
+type Page[T any] struct {
+	Items []T
+	Next  ID
+}
+
+const maxPage = 200
+
+// RequestQuery narrows a list of requests for a caller.
+type RequestQuery struct {
+	ProjectSlug    string
+	PolicySlug     string // with ProjectSlug
+	Statuses       []Status
+	Mine           bool // submitted by the caller
+	AwaitingMe     bool // the caller may approve or deny and has not yet
+	ArtifactSHA256 string
+	FileName       string
+	OriginalID     ID
+	After          ID
+	Limit          int        // default 50, at most 200
+	From, Before   *time.Time // created in this half-open interval
+}
+
+// Requests lists what the actor may read, newest first. Unknown slugs are KindInvalid.
+func (s *Service) Requests(ctx context.Context, a Actor, q RequestQuery) (*Page[*RequestRow], error) {
+	if !a.Allowed(OpListRequests) {
+		return nil, require(a, OpListRequests, scope{})
+	}
+	switch {
+	case q.Limit == 0:
+		q.Limit = 50
+	case q.Limit < 0 || q.Limit > maxPage:
+		return nil, Invalid("PageSize", "The page size must be between 1 and %d.", maxPage)
+	}
+	var page Page[*RequestRow]
+	err := s.store.View(ctx, func(tx Tx) error {
+		filter := RequestFilter{
+			Statuses: q.Statuses, ArtifactSHA256: strings.ToLower(q.ArtifactSHA256), FileName: q.FileName,
+			OriginalID: q.OriginalID, After: q.After, Limit: q.Limit + 1,
+			CreatedFrom: q.From, CreatedBefore: q.Before,
+		}
+		if q.Mine {
+			filter.SubmitterID = a.UserID
+		}
+		if err := narrow(ctx, tx, a, q, &filter); err != nil {
+			return err
+		}
+		if q.AwaitingMe && len(filter.PolicyIDs) == 0 {
+			page = Page[*RequestRow]{}
+			return nil
+		}
+		rows, err := tx.RequestRows(ctx, a.OrganizationID, filter)
+		if err != nil {
+			return err
+		}
+		page = Page[*RequestRow]{Items: rows}
+		if len(rows) > q.Limit {
+			page.Items = rows[:q.Limit]
+			page.Next = page.Items[q.Limit-1].ID
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &page, nil
+}
+
+// narrow resolves slugs and limits the filter to what the actor may read.
+func narrow(ctx context.Context, tx Tx, a Actor, q RequestQuery, f *RequestFilter) error {
+	org := a.OrganizationID
+	if q.ProjectSlug != "" {
+		p, err := tx.ProjectBySlug(ctx, org, q.ProjectSlug)
+		if err != nil {
+			return fieldNotFound(err, "ProjectSlug", "There is no project with slug '%s'.", q.ProjectSlug)
+		}
+		f.ProjectID = p.ID
+	}
+	if q.PolicySlug != "" {
+		if f.ProjectID == "" {
+			return Invalid("ProjectSlug", "A signing policy's slug needs its project's.")
+		}
+		p, err := tx.PolicyBySlug(ctx, org, f.ProjectID, q.PolicySlug)
+		if err != nil {
+			return fieldNotFound(err, "SigningPolicySlug", "There is no signing policy with slug '%s' in the project with slug '%s'.", q.PolicySlug, q.ProjectSlug)
+		}
+		f.PolicyIDs = []ID{p.ID}
+	}
+	seesAll := allowed(a, OpReadRequest, scope{})
+	if seesAll && !q.AwaitingMe {
+		return nil
+	}
+	policies, err := tx.Policies(ctx, org, PolicyFilter{})
+	if err != nil {
+		return err
+	}
+	if q.AwaitingMe {
+		asked := f.PolicyIDs
+		f.PolicyIDs = nil
+		for _, p := range policies {
+			if allowed(a, OpApprove, scope{policy: p}) && (asked == nil || slices.Contains(asked, p.ID)) {
+				f.PolicyIDs = append(f.PolicyIDs, p.ID)
+			}
+		}
+		f.Statuses = []Status{WaitingForApproval}
+		f.NotDecidedBy = a.UserID
+	}
+	if seesAll {
+		return nil
+	}
+	projects, err := tx.Projects(ctx, org)
+	if err != nil {
+		return err
+	}
+	f.Visible = &Visibility{UserID: a.UserID}
+	for _, p := range projects {
+		if allowed(a, OpReadRequest, scope{project: p}) {
+			f.Visible.Projects = append(f.Visible.Projects, p.ID)
+		}
+	}
+	for _, p := range policies {
+		if allowed(a, OpReadRequest, scope{policy: p}) {
+			f.Visible.Policies = append(f.Visible.Policies, p.ID)
+		}
+	}
+	return nil
+}
+
+// Download is an artifact's bytes together with its name and digest. The caller closes it.
+type Download struct {
+	File Artifact
+	Blob Blob
+}
+
+// UnsignedArtifact opens the artifact as submitted.
+func (s *Service) UnsignedArtifact(ctx context.Context, a Actor, id ID) (*Download, error) {
+	return s.download(ctx, a, id, func(r *Request) (Artifact, error) {
+		if r.Unsigned.BlobID == "" && r.ArtifactsDeletedAt == nil {
+			return Artifact{}, Errorf(KindInvalid, "The signing request has no artifact yet; it is %s.", r.Workflow)
+		}
+		return r.Unsigned, nil
+	})
+}
+
+// SignedArtifact opens the signed artifact. KindInvalid while there is none yet, KindNotFound when there will be none.
+func (s *Service) SignedArtifact(ctx context.Context, a Actor, id ID) (*Download, error) {
+	return s.download(ctx, a, id, func(r *Request) (Artifact, error) {
+		switch status := r.Workflow.Status(); {
+		case !status.Final():
+			return Artifact{}, Errorf(KindInvalid, "The signed artifact is not available yet; the signing request is %s.", r.Workflow)
+		case status != Completed:
+			return Artifact{}, Errorf(KindNotFound, "There is no signed artifact: the signing request is %s.", r.Workflow)
+		}
+		return r.Signed, nil
+	})
+}
+
+func (s *Service) download(ctx context.Context, a Actor, id ID, pick func(*Request) (Artifact, error)) (*Download, error) {
+	var file Artifact
+	err := s.store.View(ctx, func(tx Tx) error {
+		r, err := readable(ctx, tx, a, id, OpReadArtifact)
+		if err != nil {
+			return err
+		}
+		if file, err = pick(r); err != nil {
+			return err
+		}
+		if r.ArtifactsDeletedAt != nil {
+			return Errorf(KindGone, "The artifact was deleted after its retention time.")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	blob, err := s.blobs.Open(ctx, file.BlobID)
+	if err != nil {
+		return nil, err
+	}
+	return &Download{File: file, Blob: blob}, nil
+}
+
+// BuildSettingsFile opens the build settings file that came with the origin.
+func (s *Service) BuildSettingsFile(ctx context.Context, a Actor, id ID) (*Download, error) {
+	return s.download(ctx, a, id, func(r *Request) (Artifact, error) {
+		if r.Origin == nil || r.Origin.SettingsBlobID == "" {
+			return Artifact{}, Errorf(KindNotFound, "The signing request carries no build settings file.")
+		}
+		return Artifact{FileName: r.Origin.SettingsFileName, BlobID: r.Origin.SettingsBlobID}, nil
+	})
+}
+
+// Resolved returns the stored plan and result of a request.
+func (s *Service) Resolved(ctx context.Context, a Actor, id ID) (*ResolvedArtifact, error) {
+	var out *ResolvedArtifact
+	err := s.store.View(ctx, func(tx Tx) error {
+		r, err := readable(ctx, tx, a, id, OpReadRequest)
+		if err != nil {
+			return err
+		}
+		out, err = tx.ResolvedArtifact(ctx, r.ID)
+		if KindOf(err) == KindNotFound {
+			return Errorf(KindNotFound, "The signing request's artifact was not examined yet; the request is %s.", r.Workflow)
+		}
+		return err
+	})
+	return out, err
+}
+
+// RequestCertificate returns the DER of the certificate that signed, or is to sign, a request.
+func (s *Service) RequestCertificate(ctx context.Context, a Actor, id ID) (*Certificate, error) {
+	var c *Certificate
+	err := s.store.View(ctx, func(tx Tx) error {
+		r, err := readable(ctx, tx, a, id, OpReadRequest)
+		if err != nil {
+			return err
+		}
+		certificateID := ID("")
+		grants, err := tx.Grants(ctx, r.ID)
+		if err != nil {
+			return err
+		}
+		if n := len(grants); n > 0 {
+			certificateID = grants[n-1].CertificateID
+		} else {
+			policy, err := tx.Policy(ctx, r.OrganizationID, r.PolicyID)
+			if err != nil {
+				return err
+			}
+			certificateID = policy.CertificateID
+		}
+		c, err = tx.Certificate(ctx, r.OrganizationID, certificateID)
+		return err
+	})
+	return c, err
+}

@@ -1,0 +1,558 @@
+package signing
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/countersign-dev/countersign/artifact"
+)
+
+// Bounds of what a submission may carry.
+const (
+	maxDescription    = 4000 // runes
+	maxParameters     = 100
+	maxParameterValue = 4000 // runes
+	maxFileName       = 255  // bytes
+	maxOriginField    = 2000 // runes
+	maxCancelSeconds  = 366 * 24 * 3600
+)
+
+var parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
+
+// Staged is an artifact whose bytes are durable but which no request refers to yet.
+type Staged struct {
+	artifact Artifact
+	blobs    Blobs
+}
+
+// Artifact returns the staged artifact's name, size and digest.
+func (st *Staged) Artifact() Artifact { return st.artifact }
+
+// Discard removes the bytes again. Bytes that are never discarded nor submitted are swept later.
+func (st *Staged) Discard(ctx context.Context) {
+	if st != nil && st.artifact.BlobID != "" {
+		_ = st.blobs.Delete(context.WithoutCancel(ctx), st.artifact.BlobID) // the sweep finds what stays behind
+	}
+}
+
+// Stage stores an artifact's bytes while hashing them, in memory that does not grow with the artifact. KindTooLarge when
+// it is over the limit, KindInvalid when it is empty.
+func (s *Service) Stage(ctx context.Context, a Actor, fileName string, r io.Reader) (*Staged, error) {
+	if !a.Allowed(OpListRequests) {
+		return nil, Errorf(KindForbidden, "%s may not submit artifacts.", a.display())
+	}
+	w, err := s.blobs.Create(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("store the artifact: %w", err)
+	}
+	defer w.Abort()
+	h := sha256.New()
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)}, struct{ io.Reader }{io.LimitReader(r, s.limits.ArtifactBytes+1)}, make([]byte, 256<<10))
+	if err != nil {
+		return nil, fmt.Errorf("receive the artifact: %w", err)
+	}
+	if n > s.limits.ArtifactBytes {
+		return nil, &Error{Kind: KindTooLarge, Message: fmt.Sprintf("The artifact is larger than this server's limit of %d bytes.", s.limits.ArtifactBytes)}
+	}
+	if n == 0 {
+		return nil, Invalid("Artifact", "The artifact is empty: the file part carried no bytes.")
+	}
+	id, err := w.Commit(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("store the artifact: %w", err)
+	}
+	return &Staged{
+		artifact: Artifact{FileName: cleanFileName(fileName), BlobID: id, Size: n, SHA256: hex.EncodeToString(h.Sum(nil))},
+		blobs:    s.blobs,
+	}, nil
+}
+
+// cleanFileName keeps a client's file name recognisable and harmless: no directory, no control characters, bounded.
+func cleanFileName(name string) string {
+	name = path.Base(strings.ReplaceAll(name, `\`, "/"))
+	name = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control) {
+			return -1
+		}
+		return r
+	}, name)
+	for len(name) > maxFileName {
+		_, n := utf8.DecodeRuneInString(name)
+		name = name[n:] // the end carries the extension
+	}
+	if name = strings.TrimSpace(name); name == "" || name == "." || name == ".." || name == "/" {
+		return "artifact"
+	}
+	return name
+}
+
+// Target names the signing policy of a submission: either slugs, or the policy's id without slugs.
+type Target struct {
+	ProjectSlug       string
+	PolicySlug        string
+	PolicyID          ID
+	ConfigurationSlug string // empty: the project's default
+	ConfigurationID   ID
+}
+
+// Submission is a new signing request as its submitter describes it.
+type Submission struct {
+	Target
+	Description         string
+	Parameters          map[string]string
+	Origin              *Origin // as claimed; counts only when the actor came with a trusted build system's token
+	CancellationTimeout time.Duration
+	IdempotencyKey      string
+	Artifact            *Staged
+}
+
+// resolved is a target's objects.
+type resolved struct {
+	project       *Project
+	policy        *Policy
+	configuration *Configuration
+	version       *ConfigurationVersion
+}
+
+// Submit makes a signing request of a staged artifact. On any error the caller discards the staged bytes.
+//
+// With an idempotency key, a pending or completed request that the same user made with the same key, policy, artifact
+// and origin is returned instead of a new one; created is then false and the staged bytes are not used.
+func (s *Service) Submit(ctx context.Context, a Actor, sub Submission) (r *Request, created bool, err error) {
+	if sub.Artifact == nil {
+		return nil, false, Invalid("Artifact", "An artifact is required: send it as a file part named 'artifact'.")
+	}
+	err = s.store.Tx(ctx, func(tx Tx) error {
+		t, err := s.resolveTarget(ctx, tx, a.OrganizationID, sub.Target)
+		if err != nil {
+			return err
+		}
+		if err := require(a, OpSubmit, scope{project: t.project, policy: t.policy}); err != nil {
+			return err
+		}
+		params, err := checkSubmission(t, sub)
+		if err != nil {
+			return err
+		}
+		now := s.now()
+		r = &Request{
+			ID: NewID(), OrganizationID: a.OrganizationID, ProjectID: t.project.ID, PolicyID: t.policy.ID,
+			ConfigurationID: t.configuration.ID, ConfigurationVersion: t.version.Number,
+			Workflow: WorkflowSubmitted, Description: sub.Description, SubmitterID: a.UserID, SubmittedVia: a.Via,
+			TrustedBuildSystemID: a.TrustedBuildSystemID, Unsigned: sub.Artifact.artifact, Parameters: params,
+			IdempotencyKey: sub.IdempotencyKey, CreatedAt: now, CancelAt: cancelAt(now, sub.CancellationTimeout),
+		}
+		if sub.Origin != nil && a.TrustedBuildSystemID != "" {
+			r.Origin = sub.Origin
+		}
+		if sub.IdempotencyKey != "" {
+			earlier, err := sameSubmission(ctx, tx, r)
+			if err != nil {
+				return err
+			}
+			if earlier != nil {
+				r, created = earlier, false
+				return nil
+			}
+		}
+		created = true
+		return s.insertRequest(ctx, tx, a, r, t)
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return r, created, nil
+}
+
+// insertRequest evaluates the policy's origin rules, stores the request with its first audit entry, and wakes a worker.
+// A request whose origin the policy refuses is stored as failed, so that the refusal is visible and explained.
+func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request, t *resolved) error {
+	certificate, err := tx.Certificate(ctx, r.OrganizationID, t.policy.CertificateID)
+	if err != nil {
+		return fmt.Errorf("certificate of signing policy '%s': %w", t.policy.Slug, err)
+	}
+	if t.policy.Rules.RequireTrustedBuildSystem && r.TrustedBuildSystemID == "" {
+		return Errorf(KindForbidden, "Signing policy '%s' takes signing requests only from a trusted build system: send 'Authorization: Bearer <apiToken>:<trustedBuildSystemToken>' from a build system that is linked to project '%s'.", t.policy.Slug, t.project.Slug)
+	}
+	verifications := evaluate(s.now(), r, t.project, t.policy, certificate)
+	if failure := policyFailure(verifications); failure != nil {
+		s.finish(r, WorkflowProcessingFailed, failure)
+	} else {
+		r.WakeAt = s.wakeAt(r, s.limits.Wake)
+	}
+	if err := tx.InsertRequest(ctx, r); err != nil {
+		return err
+	}
+	if err := tx.PutVerifications(ctx, r.ID, verifications); err != nil {
+		return err
+	}
+	if !r.Workflow.Status().Final() {
+		if err := tx.EnqueueAdvance(ctx, r.ID, time.Time{}); err != nil {
+			return err
+		}
+	}
+	data := submittedData(r, t)
+	if r.Failure != nil {
+		data["failure"] = r.Failure
+	}
+	return s.record(ctx, tx, a, "SigningRequest.Submitted", requestObject(r), data)
+}
+
+func submittedData(r *Request, t *resolved) map[string]any {
+	data := map[string]any{
+		"project": t.project.Slug, "signingPolicy": t.policy.Slug,
+		"artifactConfiguration": t.configuration.Slug, "artifactConfigurationVersion": r.ConfigurationVersion,
+		"fileName": r.Unsigned.FileName, "size": r.Unsigned.Size, "sha256": r.Unsigned.SHA256,
+	}
+	if len(r.Parameters) > 0 {
+		data["parameters"] = r.Parameters
+	}
+	if r.Origin != nil {
+		data["origin"] = r.Origin
+		data["trustedBuildSystemId"] = r.TrustedBuildSystemID
+	}
+	if r.OriginalID != "" {
+		data["originalSigningRequestId"] = r.OriginalID
+	}
+	return data
+}
+
+// resolveTarget finds the objects that a target names. Unknown ones are errors of their request field.
+func (s *Service) resolveTarget(ctx context.Context, tx Tx, org ID, t Target) (*resolved, error) {
+	var v validation
+	if t.PolicyID != "" && (t.ProjectSlug != "" || t.PolicySlug != "") {
+		return nil, Invalid("SigningPolicyId", "Give either ids or slugs, not both.")
+	}
+	if t.PolicyID == "" {
+		if t.ProjectSlug == "" {
+			v.add("ProjectSlug", "The project's slug is required (or the signing policy's id).")
+		}
+		if t.PolicySlug == "" {
+			v.add("SigningPolicySlug", "The signing policy's slug is required (or its id).")
+		}
+		if err := v.err(); err != nil {
+			return nil, err
+		}
+	}
+	r := &resolved{}
+	var err error
+	if t.PolicyID != "" {
+		if r.policy, err = tx.Policy(ctx, org, t.PolicyID); err != nil {
+			return nil, fieldNotFound(err, "SigningPolicyId", "There is no signing policy with id '%s'.", t.PolicyID)
+		}
+		if r.project, err = tx.Project(ctx, org, r.policy.ProjectID); err != nil {
+			return nil, err
+		}
+	} else {
+		if r.project, err = tx.ProjectBySlug(ctx, org, t.ProjectSlug); err != nil {
+			return nil, fieldNotFound(err, "ProjectSlug", "There is no project with slug '%s'.", t.ProjectSlug)
+		}
+		if r.policy, err = tx.PolicyBySlug(ctx, org, r.project.ID, t.PolicySlug); err != nil {
+			return nil, fieldNotFound(err, "SigningPolicySlug", "There is no signing policy with slug '%s' in the project with slug '%s'.", t.PolicySlug, r.project.Slug)
+		}
+	}
+	switch {
+	case t.ConfigurationID != "":
+		r.configuration, err = tx.Configuration(ctx, org, t.ConfigurationID)
+		if err == nil && r.configuration.ProjectID != r.project.ID {
+			err = Errorf(KindNotFound, "The artifact configuration belongs to another project.")
+		}
+		err = fieldNotFound(err, "ArtifactConfigurationId", "There is no artifact configuration with id '%s' in the project with slug '%s'.", t.ConfigurationID, r.project.Slug)
+	case t.ConfigurationSlug != "":
+		r.configuration, err = tx.ConfigurationBySlug(ctx, org, r.project.ID, t.ConfigurationSlug)
+		err = fieldNotFound(err, "ArtifactConfigurationSlug", "There is no artifact configuration with slug '%s' in the project with slug '%s'.", t.ConfigurationSlug, r.project.Slug)
+	case r.project.DefaultConfigurationID == "":
+		err = Invalid("ArtifactConfigurationSlug", "The project with slug '%s' has no default artifact configuration: name one.", r.project.Slug)
+	default:
+		r.configuration, err = tx.Configuration(ctx, org, r.project.DefaultConfigurationID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.version, err = tx.ConfigurationVersion(ctx, org, r.configuration.ID, r.configuration.Latest)
+	return r, err
+}
+
+// fieldNotFound turns a KindNotFound error into a validation error of the field that named the object.
+func fieldNotFound(err error, field, format string, args ...any) error {
+	if KindOf(err) == KindNotFound {
+		return Invalid(field, format, args...)
+	}
+	return err
+}
+
+// checkSubmission validates everything of a submission that does not depend on who sends it, and resolves parameters.
+func checkSubmission(t *resolved, sub Submission) (map[string]string, error) {
+	var v validation
+	checkActive(&v, t)
+	if !t.configuration.Active {
+		v.add("ArtifactConfigurationSlug", "The artifact configuration with slug '%s' is deactivated.", t.configuration.Slug)
+	}
+	if utf8.RuneCountInString(sub.Description) > maxDescription {
+		v.add("Description", "The description has more than %d characters.", maxDescription)
+	}
+	if sub.CancellationTimeout < 0 || sub.CancellationTimeout > maxCancelSeconds*time.Second {
+		v.add("CancellationTimeoutInSeconds", "The cancellation timeout must be between 0 (none) and %d seconds.", maxCancelSeconds)
+	}
+	if len(sub.IdempotencyKey) > 255 {
+		v.add("IdempotencyKey", "The idempotency key has more than 255 bytes.")
+	}
+	checkOrigin(&v, sub.Origin)
+	params := checkParameters(&v, t.version, sub.Parameters)
+	return params, v.err()
+}
+
+func checkActive(v *validation, t *resolved) {
+	if !t.project.Active {
+		v.add("ProjectSlug", "The project with slug '%s' is deactivated.", t.project.Slug)
+	}
+	if !t.policy.Active {
+		v.add("SigningPolicySlug", "The signing policy with slug '%s' is deactivated.", t.policy.Slug)
+	}
+}
+
+func checkOrigin(v *validation, o *Origin) {
+	if o == nil {
+		return
+	}
+	for _, f := range []struct{ name, value string }{
+		{"Origin.RepositoryData.Url", o.RepositoryURL},
+		{"Origin.RepositoryData.SourceControlManagementType", o.SourceControlType},
+		{"Origin.RepositoryData.BranchName", o.BranchName},
+		{"Origin.RepositoryData.CommitId", o.CommitID},
+		{"Origin.BuildData.Url", o.BuildURL},
+	} {
+		if utf8.RuneCountInString(f.value) > maxOriginField {
+			v.add(f.name, "The value has more than %d characters.", maxOriginField)
+		}
+	}
+	if u := o.BuildURL; u != "" && !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://") {
+		v.add("Origin.BuildData.Url", "The build's URL must be an absolute http or https URL.")
+	}
+}
+
+// checkParameters resolves the given parameters against those that the configuration declares. Names are compared
+// without regard to case, as all of a request's names are.
+func checkParameters(v *validation, version *ConfigurationVersion, given map[string]string) map[string]string {
+	configuration, err := artifact.ParseConfiguration([]byte(version.XML))
+	if err != nil {
+		v.add("ArtifactConfigurationSlug", "Version %d of the artifact configuration is not valid: %v", version.Number, err)
+		return nil
+	}
+	if len(given) > maxParameters {
+		v.add("Parameters", "There are more than %d parameters.", maxParameters)
+		return nil
+	}
+	declared := configuration.Parameters()
+	values := map[string]string{}
+	for _, name := range sortedKeys(given) {
+		value := given[name]
+		i := slices.IndexFunc(declared, func(d artifact.ParameterDefinition) bool { return strings.EqualFold(d.Name, name) })
+		switch {
+		case !parameterName.MatchString(name):
+			v.add("Parameters", "'%s' is not a parameter name: letters, digits, '.', '_' and '-' only, at most 100.", truncate(name, 120))
+		case i < 0:
+			v.add("Parameters."+name, "The artifact configuration declares no parameter '%s'%s.", name, declaredNames(declared))
+		case utf8.RuneCountInString(value) > maxParameterValue:
+			v.add("Parameters."+name, "The value has more than %d characters.", maxParameterValue)
+		default:
+			values[declared[i].Name] = value
+		}
+	}
+	if len(v.fields) > 0 {
+		return nil
+	}
+	params, err := configuration.ResolveParameters(values)
+	if err != nil {
+		v.add("Parameters", "%v", err)
+	}
+	return params
+}
+
+func declaredNames(d []artifact.ParameterDefinition) string {
+	if len(d) == 0 {
+		return "; it has no parameters"
+	}
+	var names []string
+	for _, p := range d {
+		names = append(names, p.Name)
+	}
+	return "; it has: " + strings.Join(names, ", ")
+}
+
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
+func cancelAt(now time.Time, timeout time.Duration) *time.Time {
+	if timeout <= 0 {
+		return nil
+	}
+	t := now.Add(timeout)
+	return &t
+}
+
+// wakeAt is when the sweep should look at the request unless something else happens after the delay.
+func (s *Service) wakeAt(r *Request, delay time.Duration) *time.Time {
+	t := s.now().Add(delay)
+	if r.CancelAt != nil && r.CancelAt.Before(t) {
+		t = *r.CancelAt
+	}
+	return &t
+}
+
+// sameSubmission finds an earlier request with the same idempotency key. A key that was used for something else is an
+// error: it would hide that this submission never happened.
+func sameSubmission(ctx context.Context, tx Tx, r *Request) (*Request, error) {
+	earlier, err := tx.RequestByIdempotencyKey(ctx, r.OrganizationID, r.PolicyID, r.IdempotencyKey)
+	if KindOf(err) == KindNotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	status := earlier.Workflow.Status()
+	if status == Failed || status == Denied || status == Canceled {
+		return nil, nil // a re-run after a failure is a new attempt
+	}
+	if earlier.SubmitterID != r.SubmitterID || earlier.Unsigned.SHA256 != r.Unsigned.SHA256 ||
+		earlier.ConfigurationID != r.ConfigurationID || !sameOrigin(earlier.Origin, r.Origin) {
+		return nil, Errorf(KindConflict, "The idempotency key was used for another submission, signing request %s.", earlier.ID)
+	}
+	return earlier, nil
+}
+
+func sameOrigin(a, b *Origin) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.RepositoryURL == b.RepositoryURL && a.BranchName == b.BranchName && a.CommitID == b.CommitID && a.BuildURL == b.BuildURL
+}
+
+// Resubmission asks for the same artifact to be signed under another policy.
+type Resubmission struct {
+	OriginalID          ID
+	PolicySlug          string // of the original's project; or
+	PolicyID            ID
+	Description         string // empty: the original's
+	CancellationTimeout time.Duration
+}
+
+// Resubmit makes a new signing request of a completed one's very same artifact bytes, configuration version, parameters
+// and origin, under another signing policy of the same project. Permission and origin rules are those of the new policy.
+func (s *Service) Resubmit(ctx context.Context, a Actor, re Resubmission) (*Request, error) {
+	if re.OriginalID == "" {
+		return nil, Invalid("OriginalSigningRequestId", "The original signing request's id is required.")
+	}
+	if re.PolicySlug == "" && re.PolicyID == "" {
+		return nil, Invalid("SigningPolicySlug", "The signing policy is required: its slug or its id.")
+	}
+	if re.PolicySlug != "" && re.PolicyID != "" {
+		return nil, Invalid("SigningPolicyId", "Give either the signing policy's id or its slug, not both.")
+	}
+	var r *Request
+	err := s.store.Tx(ctx, func(tx Tx) error {
+		original, t, err := s.resolveResubmit(ctx, tx, a, re)
+		if err != nil {
+			return err
+		}
+		now := s.now()
+		r = &Request{
+			ID: NewID(), OrganizationID: a.OrganizationID, ProjectID: original.ProjectID, PolicyID: t.policy.ID,
+			ConfigurationID: original.ConfigurationID, ConfigurationVersion: original.ConfigurationVersion,
+			Workflow: WorkflowSubmitted, Description: re.Description, SubmitterID: a.UserID, SubmittedVia: a.Via,
+			TrustedBuildSystemID: original.TrustedBuildSystemID, Unsigned: original.Unsigned,
+			Parameters: original.Parameters, Origin: original.Origin, OriginalID: original.ID,
+			CreatedAt: now, CancelAt: cancelAt(now, re.CancellationTimeout),
+		}
+		if r.Description == "" {
+			r.Description = original.Description
+		}
+		return s.insertRequest(ctx, tx, a, r, t)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// resolveResubmit finds and checks what a resubmission refers to. A request that the actor may not read answers like
+// an unknown one.
+func (s *Service) resolveResubmit(ctx context.Context, tx Tx, a Actor, re Resubmission) (*Request, *resolved, error) {
+	unknown := func() error {
+		return Invalid("OriginalSigningRequestId", "There is no signing request with id '%s'.", re.OriginalID)
+	}
+	original, err := tx.Request(ctx, a.OrganizationID, re.OriginalID)
+	if KindOf(err) == KindNotFound {
+		return nil, nil, unknown()
+	} else if err != nil {
+		return nil, nil, err
+	}
+	sc, err := requestScope(ctx, tx, original)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &resolved{project: sc.project}
+	if re.PolicyID != "" {
+		t.policy, err = tx.Policy(ctx, a.OrganizationID, re.PolicyID)
+		if err == nil && t.policy.ProjectID != original.ProjectID {
+			err = Errorf(KindNotFound, "The signing policy belongs to another project.")
+		}
+		err = fieldNotFound(err, "SigningPolicyId", "There is no signing policy with id '%s' in the signing request's project.", re.PolicyID)
+	} else {
+		t.policy, err = tx.PolicyBySlug(ctx, a.OrganizationID, original.ProjectID, re.PolicySlug)
+		err = fieldNotFound(err, "SigningPolicySlug", "There is no signing policy with slug '%s' in the signing request's project.", re.PolicySlug)
+	}
+	mayRead := allowed(a, OpReadRequest, sc)
+	if err != nil {
+		if !mayRead {
+			return nil, nil, unknown()
+		}
+		return nil, nil, err
+	}
+	if !mayRead && !allowed(a, OpSubmit, scope{project: t.project, policy: t.policy}) {
+		return nil, nil, unknown()
+	}
+	if err := require(a, OpSubmit, scope{project: t.project, policy: t.policy}); err != nil {
+		return nil, nil, err
+	}
+	var v validation
+	checkActive(&v, t)
+	switch status := original.Workflow.Status(); {
+	case status != Completed:
+		v.add("OriginalSigningRequestId", "Only a completed signing request can be resubmitted; this one is %s.", status)
+	case original.ArtifactsDeletedAt != nil || original.Unsigned.BlobID == "":
+		v.add("OriginalSigningRequestId", "The signing request's artifact was deleted after its retention time; submit it anew.")
+	}
+	if utf8.RuneCountInString(re.Description) > maxDescription {
+		v.add("Description", "The description has more than %d characters.", maxDescription)
+	}
+	if re.CancellationTimeout < 0 || re.CancellationTimeout > maxCancelSeconds*time.Second {
+		v.add("CancellationTimeoutInSeconds", "The cancellation timeout must be between 0 (none) and %d seconds.", maxCancelSeconds)
+	}
+	if err := v.err(); err != nil {
+		return nil, nil, err
+	}
+	if t.configuration, err = tx.Configuration(ctx, a.OrganizationID, original.ConfigurationID); err != nil {
+		return nil, nil, err
+	}
+	t.version, err = tx.ConfigurationVersion(ctx, a.OrganizationID, original.ConfigurationID, original.ConfigurationVersion)
+	return original, t, err
+}
+
+// errStale ends a transaction whose request moved on meanwhile.
+var errStale = errors.New("the request moved on")
