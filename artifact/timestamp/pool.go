@@ -115,7 +115,7 @@ func (p *Pool) Timestamp(ctx context.Context, digest []byte, hash crypto.Hash) (
 	tried := make(map[*member]bool, len(p.members))
 	failures := []error{ErrNoAuthority}
 	for len(tried) < len(p.members) {
-		if err := ctx.Err(); err != nil {
+		if err := expired(ctx); err != nil {
 			failures = append(failures, err)
 			break
 		}
@@ -148,7 +148,7 @@ func (p *Pool) reserve(ctx context.Context, tried map[*member]bool) (*member, ti
 	deadline, limited := ctx.Deadline()
 	fits := func(m *member) (time.Duration, bool) {
 		delay := m.delay(now)
-		return delay, !limited || now.Add(delay).Before(deadline)
+		return delay, delay == 0 || !limited || now.Add(delay).Before(deadline)
 	}
 
 	var best *member
@@ -277,6 +277,15 @@ func (p *Pool) Health() []Health {
 		snapshot[i] = m.health
 	}
 	return snapshot
+}
+
+// expired is ctx.Err, but does not wait for the timer of a deadline that has
+// passed.
+func expired(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // sleep waits, or returns the error of ctx when that is done before.
