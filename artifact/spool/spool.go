@@ -38,11 +38,15 @@ func (b *Budget) reserve(n int64) bool {
 	if b == nil {
 		return true
 	}
-	if b.used.Add(n) > b.limit {
-		b.used.Add(-n)
-		return false
+	for {
+		used := b.used.Load()
+		if n > b.limit-used {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+n) {
+			return true
+		}
 	}
-	return true
 }
 
 func (b *Budget) release(n int64) {
