@@ -1,0 +1,200 @@
+package auth
+
+import (
+	"context"
+	"crypto/subtle"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+const (
+	methodInvitation  = "invitation"
+	invitationInvalid = "This invitation is unknown, was used, or was replaced by a newer one: ask an administrator for a new one."
+)
+
+// Invite makes an invitation for an interactive user and returns its code, which is shown this once: 53 letters, digits and
+// underscores for the link in the mail. With the code, the user sets up sign-in once; the invitation replaces an earlier one. It serves
+// new users and those who lost their password or passkey.
+//
+// It takes the permission to manage users, and each role that the user has. Errors: KindForbidden, KindNotFound, KindConflict
+// for a CI user or a deactivated one.
+func (s *Service) Invite(ctx context.Context, by signing.Actor, user signing.ID) (code string, expires time.Time, err error) {
+	if !by.Allowed(signing.OpManageUsers) {
+		return "", time.Time{}, forbidden(signing.OpManageUsers)
+	}
+	err = s.store.Tx(ctx, func(tx signing.Tx) error {
+		u, err := tx.User(ctx, by.OrganizationID, user)
+		if err != nil {
+			return err
+		}
+		if err := mayManage(by, u); err != nil {
+			return err
+		}
+		code, expires, err = s.InviteTx(ctx, tx, by, user)
+		return err
+	})
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return code, expires, nil
+}
+
+// InviteTx is Invite as a part of the caller's transaction, for a user who is created in it. The caller has checked that the
+// actor may; the first administrator is invited by [signing.Countersign]. It comes last in the transaction.
+func (s *Service) InviteTx(ctx context.Context, tx signing.Tx, by signing.Actor, user signing.ID) (code string, expires time.Time, err error) {
+	u, cred, err := userAndCredential(ctx, tx, by.OrganizationID, user)
+	switch {
+	case err != nil:
+		return "", time.Time{}, err
+	case u.Kind != signing.Interactive:
+		return "", time.Time{}, signing.Errorf(signing.KindConflict, "User %q does not sign in: only interactive users are invited.", u.Name)
+	case !u.Active:
+		return "", time.Time{}, signing.Errorf(signing.KindConflict, "User %q is deactivated: activate the user before the invitation.", u.Name)
+	}
+	extras, err := decodeExtras(cred)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	code, expires = mint(prefixInvitation), s.now().Add(s.conf.InvitationLife)
+	hash := hashOf(code)
+	extras.Invitation = hash[:]
+	if err := extras.encode(cred); err != nil {
+		return "", time.Time{}, err
+	}
+	if cred.UpdatedAt.IsZero() {
+		cred.UpdatedAt = s.now()
+	}
+	if err := tx.PutCredential(ctx, cred); err != nil {
+		return "", time.Time{}, err
+	}
+	if err := tx.InsertInvitation(ctx, &signing.Invitation{Hash: hash, OrganizationID: u.OrganizationID, UserID: u.ID, ExpiresAt: expires}); err != nil {
+		return "", time.Time{}, err
+	}
+	return code, expires, s.record(ctx, tx, by, EventInvited, userObject(u), struct {
+		ExpiresAt time.Time `json:"expiresAt"`
+	}{expires})
+}
+
+// Invited is whom an invitation is for.
+type Invited struct {
+	Organization *signing.Organization
+	User         *signing.User
+	ExpiresAt    time.Time
+}
+
+// Invitation looks an invitation up, for the page that accepts it. Errors: KindUnauthenticated for a code that is malformed, unknown, used, replaced or
+// expired, or whose user is deactivated.
+func (s *Service) Invitation(ctx context.Context, code string) (Invited, error) {
+	var in Invited
+	err := s.store.View(ctx, func(tx signing.Tx) (err error) {
+		u, _, _, expires, err := s.openInvitation(ctx, tx, code)
+		if err != nil {
+			return err
+		}
+		in = Invited{User: u, ExpiresAt: expires}
+		in.Organization, err = tx.Organization(ctx, u.OrganizationID)
+		return err
+	})
+	return in, err
+}
+
+// openInvitation returns the user of an invitation that can be accepted.
+func (s *Service) openInvitation(ctx context.Context, tx signing.Tx, code string) (*signing.User, *signing.Credential, *extras, time.Time, error) {
+	none := time.Time{}
+	if !wellFormed(code) || code[:len(prefixInvitation)] != prefixInvitation {
+		return nil, nil, nil, none, unauthenticated("The code of the invitation is malformed: it was mistyped or cut off. Open the complete link.")
+	}
+	hash := hashOf(code)
+	i, err := tx.InvitationByHash(ctx, hash)
+	switch {
+	case signing.KindOf(err) == signing.KindNotFound:
+		return nil, nil, nil, none, unauthenticated(invitationInvalid)
+	case err != nil:
+		return nil, nil, nil, none, err
+	case i.UsedAt != nil:
+		return nil, nil, nil, none, unauthenticated(invitationInvalid)
+	case !s.now().Before(i.ExpiresAt):
+		return nil, nil, nil, none, unauthenticated("This invitation expired on %s: ask an administrator for a new one.", day(i.ExpiresAt))
+	}
+	u, cred, err := userAndCredential(ctx, tx, i.OrganizationID, i.UserID)
+	if err != nil {
+		return nil, nil, nil, none, err
+	}
+	extras, err := decodeExtras(cred)
+	switch {
+	case err != nil:
+		return nil, nil, nil, none, err
+	case subtle.ConstantTimeCompare(extras.Invitation, hash[:]) != 1:
+		return nil, nil, nil, none, unauthenticated(invitationInvalid)
+	case !u.Active:
+		return nil, nil, nil, none, unauthenticated("The user of this invitation is deactivated: ask an administrator.")
+	}
+	return u, cred, extras, i.ExpiresAt, nil
+}
+
+// SignInSetup is how an invited user wants to sign in: by a password or by a passkey. Exactly one is set.
+type SignInSetup struct {
+	Password string
+	Passkey  *NewPasskey // for the ceremony of BeginInvitedPasskey
+}
+
+// AcceptInvitation sets up the invited user's sign-in, once, and signs the user in. An earlier password, earlier passkeys and
+// all sessions of the user end; API tokens stay.
+//
+// Errors: KindUnauthenticated as for Invitation; KindInvalid naming "Password" or "Passkey"; KindUnavailable after too many attempts.
+func (s *Service) AcceptInvitation(ctx context.Context, code string, setup SignInSetup, c Client) (SignedIn, error) {
+	if (setup.Password == "") == (setup.Passkey == nil) {
+		return SignedIn{}, signing.Invalid("Password", "Choose a password or a passkey.")
+	}
+	if err := s.networks.take(network(c.Address), s.now()); err != nil {
+		return SignedIn{}, err
+	}
+	invited, err := s.Invitation(ctx, code)
+	if err != nil {
+		return SignedIn{}, err
+	}
+	var hash string
+	var added passkey
+	if setup.Passkey != nil {
+		added, err = s.newPasskey(invited.User, *setup.Passkey)
+	} else if err = checkNewPassword(setup.Password, invited.User); err == nil {
+		hash, err = s.hasher.hash(ctx, setup.Password)
+	}
+	if err != nil {
+		return SignedIn{}, err
+	}
+	var in SignedIn
+	err = s.store.Tx(ctx, func(tx signing.Tx) error {
+		u, cred, _, _, err := s.openInvitation(ctx, tx, code)
+		if err != nil {
+			return err
+		}
+		if err := tx.UseInvitation(ctx, hashOf(code), s.now()); signing.KindOf(err) == signing.KindConflict {
+			return unauthenticated(invitationInvalid)
+		} else if err != nil {
+			return err
+		}
+		fresh := &extras{}
+		if setup.Passkey != nil {
+			fresh.Passkeys = []passkey{added}
+		}
+		if err := fresh.encode(cred); err != nil {
+			return err
+		}
+		cred.PasswordHash, cred.UpdatedAt = hash, s.now()
+		if err := tx.PutCredential(ctx, cred); err != nil {
+			return err
+		}
+		if err := tx.DeleteSessionsOf(ctx, u.ID); err != nil {
+			return err
+		}
+		in, err = s.startSession(ctx, tx, u, EventInvitationAccepted, methodInvitation, c)
+		return err
+	})
+	if err != nil {
+		return SignedIn{}, err
+	}
+	s.forgetSessionsOf(invited.User.ID)
+	return in, nil
+}

@@ -1,0 +1,86 @@
+package auth
+
+import (
+	"fmt"
+	"hash/maphash"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+// How often somebody may try to sign in.
+const (
+	accountBurst    = 10 // for one e-mail address
+	accountInterval = 30 * time.Second
+	networkBurst    = 30 // from one IPv4 address or one IPv6 network of 64 bits
+	networkInterval = 2 * time.Second
+
+	limiterSlots = 1 << 14
+)
+
+// RateLimitError is in the chain of the KindUnavailable error that answers too many attempts.
+type RateLimitError struct {
+	RetryAfter time.Duration // at least a second
+}
+
+func (e *RateLimitError) Error() string {
+	return fmt.Sprintf("try again in %d seconds", int(e.RetryAfter.Seconds()))
+}
+
+// limiter is a token bucket per key: a burst, then one more per interval (generic cell rate algorithm: a slot holds the time
+// at which its bucket is full again). Keys fall on a fixed number of slots by a secret hash. So memory is bounded
+// and no flood of made-up keys resets anybody's bucket; two keys share one rarely.
+type limiter struct {
+	seed     maphash.Seed
+	interval int64
+	burst    int64
+	slots    [limiterSlots]atomic.Int64 // Unix nanoseconds
+}
+
+func newLimiter(burst int, interval time.Duration) *limiter {
+	return &limiter{seed: maphash.MakeSeed(), interval: int64(interval), burst: int64(burst)}
+}
+
+func (l *limiter) slot(key string) *atomic.Int64 {
+	return &l.slots[maphash.String(l.seed, key)%limiterSlots]
+}
+
+// take takes one attempt; it returns how long to wait when there is none.
+func (l *limiter) take(key string, now time.Time) error {
+	slot, at := l.slot(key), now.UnixNano()
+	for {
+		old := slot.Load()
+		full := max(old, at)
+		if wait := full - at - (l.burst-1)*l.interval; wait > 0 {
+			retry := (time.Duration(wait) + time.Second - 1).Truncate(time.Second)
+			return signing.Errorf(signing.KindUnavailable, "Too many attempts to sign in: %w.", &RateLimitError{RetryAfter: retry})
+		}
+		if slot.CompareAndSwap(old, full+l.interval) {
+			return nil
+		}
+	}
+}
+
+// reset fills the key's bucket.
+func (l *limiter) reset(key string) { l.slot(key).Store(0) }
+
+// network names what an attacker with one connection controls: an IPv4 address, or an IPv6 network of 64 bits. It takes
+// an address with or without port.
+func network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		withPort, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return strings.ToLower(address)
+		}
+		ip = withPort.Addr()
+	}
+	ip = ip.Unmap().WithZone("")
+	if ip.Is6() {
+		return netip.PrefixFrom(ip, 64).Masked().String()
+	}
+	return ip.String()
+}
