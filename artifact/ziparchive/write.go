@@ -158,9 +158,7 @@ func (w *writer) writeHeader(name string, header, extra []byte, alignment int64)
 		if start := w.n + int64(len(header)+len(extra)); start%alignment != 0 {
 			padding := make([]byte, 2+(alignment-(start+least)%alignment)%alignment)
 			le.PutUint16(padding, uint16(alignment))
-			field := le.AppendUint16(nil, alignmentExtra)
-			field = le.AppendUint16(field, uint16(len(padding)))
-			extra = append(append(extra[:len(extra):len(extra)], field...), padding...)
+			extra = setExtra(extra, alignmentExtra, padding)
 		}
 	}
 	if len(extra) > max16 {
