@@ -80,7 +80,7 @@ var rooms = []room{
 	},
 	{
 		path: "internal/certificate", why: "X.509 and PKCS#12 built and parsed, with standard cryptography alone",
-		only: []string{"software.sslmate.com/src/go-pkcs12"},
+		only: []string{"golang.org/x/crypto", "software.sslmate.com/src/go-pkcs12"},
 	},
 	{
 		path: "internal/connector", why: "turns a build system's claims into an origin", planned: true,
