@@ -113,7 +113,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		x.log.Error("internal error", "error", err)
 	case p.Status == http.StatusServiceUnavailable:
 		x.log.Warn("unavailable", "error", err)
-	case errors.Unwrap(err) != nil:
+	default:
 		x.log.Debug("refused", "error", err)
 	}
 	writeProblem(w, r, p)
