@@ -1,0 +1,100 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+// AppendAudit implements signing.AuditTx. It sets the entry's sequence number.
+func (x *tx) AppendAudit(ctx context.Context, e *audit.Entry) error {
+	head, err := x.auditHead(ctx, e.OrganizationID, x.db.backend.lockRow())
+	if err != nil {
+		return err
+	}
+	e.Sequence = head.Sequence + 1
+	leaf, err := e.Encode()
+	if err != nil {
+		return err
+	}
+	next := head.Next(leaf)
+	_, err = x.q.exec(ctx, "INSERT INTO audit_leaves (organization_id, sequence, leaf, chain, event, object_id, actor_id, at) "+
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+		e.OrganizationID, next.Sequence, leaf, next.Chain[:], e.Event, e.Object.ID, e.Actor.ID, micros(e.Time))
+	if err != nil {
+		return err
+	}
+	_, err = x.q.exec(ctx, "UPDATE audit_heads SET sequence = $1, chain = $2 WHERE organization_id = $3",
+		next.Sequence, next.Chain[:], e.OrganizationID)
+	return err
+}
+
+// AuditHead implements signing.AuditTx.
+func (x *tx) AuditHead(ctx context.Context, org signing.ID) (audit.Head, error) {
+	return x.auditHead(ctx, text(org), "")
+}
+
+func (x *tx) auditHead(ctx context.Context, org, lock string) (audit.Head, error) {
+	return one(ctx, x.q, "organization", func(s scanner) (audit.Head, error) {
+		var h audit.Head
+		return h, s.Scan(&h.Sequence, hashColumn{(*[32]byte)(&h.Chain)})
+	}, "SELECT sequence, chain FROM audit_heads WHERE organization_id = $1"+lock, org)
+}
+
+// maxAuditLeaves bounds a list without a limit.
+const maxAuditLeaves = 10000
+
+// AuditLeaves implements signing.AuditTx.
+func (x *tx) AuditLeaves(ctx context.Context, org signing.ID, filter signing.AuditFilter) ([]audit.Leaf, error) {
+	b := branches{table: "audit_leaves", order: []string{"sequence"}, desc: filter.Descending, limit: filter.Limit}
+	if b.limit <= 0 || b.limit > maxAuditLeaves {
+		b.limit = maxAuditLeaves
+	}
+	b.add("organization_id = ?", text(org))
+	// The narrowest condition leads the branches; the others are tested on the rows that it finds.
+	switch {
+	case filter.ObjectID != "":
+		b.anyOf(equal(&b.conditions, "object_id", filter.ObjectID))
+		if len(filter.Events) > 0 {
+			b.add(in(&b.conditions, "event", filter.Events))
+		}
+		if filter.ActorID != "" {
+			b.add("actor_id = ?", text(filter.ActorID))
+		}
+	case filter.ActorID != "":
+		b.anyOf(equal(&b.conditions, "actor_id", filter.ActorID))
+		if len(filter.Events) > 0 {
+			b.add(in(&b.conditions, "event", filter.Events))
+		}
+	case len(filter.Events) > 0:
+		b.anyOf(equal(&b.conditions, "event", filter.Events...))
+	}
+	if filter.From != nil {
+		b.add("at >= ?", micros(*filter.From))
+	}
+	if filter.To != nil {
+		b.add("at < ?", micros(*filter.To))
+	}
+	if filter.AfterSeq > 0 {
+		b.add("sequence > ?", filter.AfterSeq)
+	}
+	if filter.BeforeSeq > 0 {
+		b.add("sequence < ?", filter.BeforeSeq)
+	}
+	direction := ""
+	if filter.Descending {
+		direction = " DESC"
+	}
+	args := append(b.args, text(org))
+	return list(ctx, x.q, func(s scanner) (audit.Leaf, error) {
+		var l audit.Leaf
+		return l, s.Scan(&l.Sequence, &l.Data, hashColumn{(*[32]byte)(&l.Chain)})
+	}, strings.Join([]string{
+		"SELECT l.sequence, l.leaf, l.chain FROM (", b.sql(),
+		fmt.Sprintf(") k JOIN audit_leaves l ON l.organization_id = $%d AND l.sequence = k.sequence", len(args)),
+		" ORDER BY k.sequence", direction,
+	}, ""), args...)
+}
