@@ -382,3 +382,18 @@ func writtenSource(segment []patternPart) string {
 func (p *pathPattern) match(path string) bool {
 	return len(newPathIndex([]*pathPattern{p}).lookup(path)) > 0
 }
+
+// escapeLiterals makes a pattern's source of parts, in which what parameters gave
+// is still literal.
+func escapeLiterals(parts []patternPart) []patternPart {
+	escaped := make([]patternPart, len(parts))
+	for i, part := range parts {
+		if part.literal {
+			part = patternPart{text: wildcardEscaper.Replace(part.text)}
+		}
+		escaped[i] = part
+	}
+	return escaped
+}
+
+var wildcardEscaper = strings.NewReplacer("*", "[*]", "?", "[?]", "[", "[[]")

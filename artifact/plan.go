@@ -1,9 +1,8 @@
 package artifact
 
 import (
-	"context"
-	"errors"
-	"io"
+	"crypto/sha256"
+	"encoding/json"
 )
 
 // PlanOptions say how to plan. The zero value is usable.
@@ -96,23 +95,33 @@ const (
 	ViolationLimit          = "limit"            // a limit is exceeded
 )
 
-// Plan applies the configuration to an artifact. That the artifact does not fit
-// is not an error but in Plan.Violations. Errors are ParameterErrors,
-// ConfigurationErrors (a method that is not available, or a value that is wrong
-// with these parameters), those of ctx, and of reading or of temporary files.
-func (c *Configuration) Plan(ctx context.Context, src Source, opts PlanOptions) (*Plan, error) {
-	return nil, errors.New("artifact: not implemented")
-}
-
 // Digest binds all that the plan says: artifact, configuration, parameters, each
 // file and directive. Two plans have one digest if and only if they ask for the
 // same work on the same bytes for the same reason.
-func (p *Plan) Digest() [32]byte { return [32]byte{} }
+func (p *Plan) Digest() [32]byte {
+	// Field order is fixed and maps are sorted: the encoding is canonical.
+	encoded, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // there is nothing in a plan that cannot be encoded
+	}
+	return sha256.Sum256(append([]byte("countersign plan 1\n"), encoded...))
+}
 
 // SignatureCount is the number of signatures that Sign will ask the key for.
-func (p *Plan) SignatureCount() int { return 0 }
+func (p *Plan) SignatureCount() int { return p.Root.signatures() }
 
-// WriteText writes the plan for people, as a tree, with ANSI colours or without.
-func (p *Plan) WriteText(w io.Writer, colour bool) error {
-	return errors.New("artifact: not implemented")
+func (f *PlannedFile) signatures() int {
+	count := 0
+	for _, d := range f.Directives {
+		if spec := methodSpecByName(d.Method); spec != nil && spec.kind != methodVerify && spec.kind != methodNote {
+			count++
+		}
+	}
+	for _, nested := range f.Files {
+		count += nested.signatures()
+	}
+	return count
 }
+
+// changes reports whether signing changes the file.
+func (f *PlannedFile) changes() bool { return f.signatures() > 0 }

@@ -3,10 +3,16 @@ package artifact
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
+	"slices"
 
 	"github.com/countersign-dev/countersign/artifact/cms"
+	"github.com/countersign-dev/countersign/artifact/spool"
 )
 
 // SignOptions say who signs. Key and Chain are required.
@@ -43,13 +49,310 @@ type MadeSignature struct {
 	Thumbprint    string `json:"thumbprint"`    // SHA-256 of the certificate
 }
 
+// ErrViolations says that a plan has violations and must not be carried out.
+var ErrViolations = errors.New("artifact: the plan has violations")
+
+// ErrOtherArtifact says that a plan was made for other bytes.
+var ErrOtherArtifact = errors.New("artifact: this is not the planned artifact")
+
 // Sign carries out a plan: it signs the files of src from the inside out, many
 // at a time, and writes the signed artifact to dst, which must be empty.
 //
-// It refuses a plan with violations, and a source that is not the planned one.
-// Before it returns it has verified each signature that it made, and that
-// nothing but what the plan names has changed. When it fails, what dst holds is
-// of no use.
+// It refuses a plan with violations (ErrViolations), and a source that is not
+// the planned one (ErrOtherArtifact). Before it returns it has verified each
+// signature that it made, and that nothing but what the plan names has changed.
+// When it fails, what dst holds is of no use.
 func Sign(ctx context.Context, plan *Plan, src Source, dst Output, opts SignOptions) (*Result, error) {
-	return nil, errors.New("artifact: not implemented")
+	switch {
+	case len(plan.Violations) > 0:
+		return nil, fmt.Errorf("%w: %s", ErrViolations, plan.Violations[0].Message)
+	case opts.Key == nil || len(opts.Chain) == 0:
+		return nil, errors.New("artifact: a key and its certificate are required")
+	case src.Size != plan.Root.Size:
+		return nil, fmt.Errorf("%w: it has %d bytes, not %d", ErrOtherArtifact, src.Size, plan.Root.Size)
+	}
+	s := &signing{workspace: newWorkspace(opts.Workspace), opts: &opts}
+	s.report(0, plan.Root.changing())
+	var result *Result
+	// The whole source is hashed while it is worked on: what is signed is compared
+	// file by file, and this is for the rest.
+	err := s.each(ctx, 2, func(ctx context.Context, i int) (err error) {
+		if i == 0 {
+			result, err = s.artifact(ctx, plan, src, dst)
+			return err
+		}
+		return matchesPlan(ctx, plan.ArtifactSHA256, src)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+func matchesPlan(ctx context.Context, want string, src Source) error {
+	digest := sha256.New()
+	if _, err := copyContext(ctx, digest, io.NewSectionReader(src.Content, 0, src.Size)); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(digest.Sum(nil)); got != want {
+		return fmt.Errorf("%w: its SHA-256 is %s, not %s", ErrOtherArtifact, got, want)
+	}
+	return nil
+}
+
+// changing counts the files that signing changes.
+func (f *PlannedFile) changing() int {
+	count := 0
+	if f.changes() {
+		count++
+	}
+	for _, nested := range f.Files {
+		count += nested.changing()
+	}
+	return count
+}
+
+// signing is one call of Sign.
+type signing struct {
+	*workspace
+	opts *SignOptions
+}
+
+// outcome is a changed file.
+type outcome struct {
+	size   int64
+	sha256 string
+	files  []SignedFile // this one last
+}
+
+func (s *signing) artifact(ctx context.Context, plan *Plan, src Source, dst Output) (*Result, error) {
+	planned := plan.Root
+	content := file{src.Content, src.Size}
+	if !planned.changes() {
+		if _, err := spool.CopyRange(dst, src.Content, 0, src.Size); err != nil {
+			return nil, err
+		}
+		digest, err := hashOf(ctx, file{dst, src.Size})
+		return &Result{SHA256: digest, Size: src.Size}, err
+	}
+	out, err := s.file(ctx, planned, content, "", dst)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{SHA256: out.sha256, Size: out.size, Files: out.files}, nil
+}
+
+func hashOf(ctx context.Context, f file) (string, error) {
+	digest := sha256.New()
+	_, err := copyContext(ctx, digest, io.NewSectionReader(f.content, 0, f.size))
+	return hex.EncodeToString(digest.Sum(nil)), err
+}
+
+// file makes the changed file of one that signing changes: first its files, then
+// its own signatures. content has the bytes that were planned.
+func (s *signing) file(ctx context.Context, planned *PlannedFile, content file, at string, dst Output) (*outcome, error) {
+	steps, err := signingSteps(planned)
+	if err != nil {
+		return nil, nameFile(at, err)
+	}
+	out := &outcome{}
+	current := content
+	if slices.ContainsFunc(planned.Files, (*PlannedFile).changes) {
+		to := dst
+		if len(steps) > 0 {
+			packed := spool.New(s.spoolOptions())
+			defer packed.Close()
+			to = packed
+		}
+		if current, err = s.container(ctx, planned, content, at, to, out); err != nil {
+			return nil, err
+		}
+	}
+	unsigned := current
+	var made []MadeSignature
+	for n, d := range steps {
+		to := dst
+		if n < len(steps)-1 {
+			step := spool.New(s.spoolOptions())
+			defer step.Close()
+			to = step
+		}
+		signature, size, err := methodOf(d.Method, planned.Type).sign(ctx, to, current, d, s.opts)
+		if err != nil {
+			return nil, nameFile(at, err)
+		}
+		made = append(made, signature)
+		current = file{to, size}
+	}
+	if len(steps) > 0 {
+		prove := methodOf(steps[0].Method, planned.Type).prove
+		if err := prove(ctx, unsigned, current, kept(made, steps)); err != nil {
+			return nil, nameFile(at, fmt.Errorf("the signed file does not verify: %w", err))
+		}
+	}
+	digest, err := hashOf(ctx, current)
+	if err != nil {
+		return nil, err
+	}
+	out.size, out.sha256 = current.size, digest
+	out.files = append(out.files, SignedFile{
+		Path: at, Type: planned.Type, SHA256Before: planned.SHA256, SHA256After: digest, Signatures: made,
+	})
+	s.report(1, 0)
+	return out, nil
+}
+
+// signingSteps returns the directives that sign. Each must be available: a plan
+// may have been made by another version.
+func signingSteps(planned *PlannedFile) ([]Directive, error) {
+	var steps []Directive
+	for _, d := range planned.Directives {
+		spec, m := methodSpecByName(d.Method), methodOf(d.Method, planned.Type)
+		switch {
+		case spec != nil && spec.kind == methodVerify:
+		case spec == nil || m == nil || m.sign == nil:
+			return nil, fmt.Errorf("<%s> for <%s> is %s", d.Method, planned.Type, notAvailable)
+		default:
+			steps = append(steps, d)
+		}
+	}
+	return steps, nil
+}
+
+// kept returns the signatures that are in the file at the end: one that does not
+// append replaces those before it.
+func kept(made []MadeSignature, steps []Directive) []MadeSignature {
+	for n := len(steps) - 1; n > 0; n-- {
+		if a := steps[n].Options["append"]; a != "true" && a != "1" {
+			return made[n:]
+		}
+	}
+	return made
+}
+
+// container signs the files in a container and packs it anew.
+func (s *signing) container(ctx context.Context, planned *PlannedFile, content file, at string, dst Output, out *outcome) (file, error) {
+	format := formatOf(planned.Type)
+	if format == nil || format.open == nil {
+		return file{}, nameFile(at, fmt.Errorf("opening a %s is %s", planned.Type, notAvailable))
+	}
+	opened, err := format.open(content.content, content.size, s.Limits)
+	if err != nil {
+		return file{}, nameFile(at, err)
+	}
+	members := opened.members()
+	if len(members) != len(planned.Files) {
+		return file{}, fmt.Errorf("%w: %s holds %d files, not %d", ErrOtherArtifact, planned.Path, len(members), len(planned.Files))
+	}
+	var work []int
+	changed := make(map[string]bool)
+	for n, m := range members {
+		if m.path != planned.Files[n].Path {
+			return file{}, fmt.Errorf("%w: %s holds %q where %q was planned", ErrOtherArtifact, planned.Path, m.path, planned.Files[n].Path)
+		}
+		if planned.Files[n].changes() {
+			work = append(work, n)
+			changed[m.path] = true
+		}
+	}
+	results := make([]*outcome, len(work))
+	prepared := make([]replacement, len(work))
+	defer func() {
+		for _, r := range prepared {
+			if r != nil {
+				r.Close()
+			}
+		}
+	}()
+	err = s.each(ctx, len(work), func(ctx context.Context, k int) (err error) {
+		n := work[k]
+		results[k], prepared[k], err = s.member(ctx, planned.Files[n], opened, n, joinPath(at, members[n].path))
+		return err
+	})
+	if err != nil {
+		return file{}, err
+	}
+	replacements := make(map[int]replacement, len(work))
+	for k, n := range work {
+		replacements[n] = prepared[k]
+		out.files = append(out.files, results[k].files...)
+	}
+	size, err := opened.rebuild(dst, replacements)
+	if err != nil {
+		return file{}, nameFile(at, err)
+	}
+	packed := file{dst, size}
+	if err := s.provePacked(ctx, format, opened, packed, work, results, changed); err != nil {
+		return file{}, nameFile(at, fmt.Errorf("the signed container does not verify: %w", err))
+	}
+	return packed, nil
+}
+
+// member signs one file of a container.
+func (s *signing) member(ctx context.Context, planned *PlannedFile, c container, n int, at string) (*outcome, replacement, error) {
+	content, release, err := s.unpack(ctx, planned, c, n)
+	if release != nil {
+		defer release()
+	}
+	if err != nil {
+		return nil, nil, nameFile(at, err)
+	}
+	signed := spool.New(s.spoolOptions())
+	defer signed.Close()
+	out, err := s.file(ctx, planned, content, at, signed)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := c.prepare(n, io.NewSectionReader(signed, 0, out.size), s.spoolOptions())
+	return out, r, err
+}
+
+// unpack gives random access to a member, of which it checks that it is what was
+// planned.
+func (s *signing) unpack(ctx context.Context, planned *PlannedFile, c container, n int) (f file, release func(), err error) {
+	stream, err := c.open(n)
+	if err != nil {
+		return file{}, nil, err
+	}
+	defer stream.Close()
+	digest := sha256.New()
+	var w io.Writer = digest
+	f = file{c.inPlace(n), planned.Size}
+	if f.content == nil {
+		unpacked := spool.New(s.spoolOptions())
+		release = func() { unpacked.Close() }
+		f.content, w = unpacked, io.MultiWriter(digest, unpacked)
+	}
+	size, err := copyContext(ctx, w, stream)
+	if err == nil && (size != planned.Size || hex.EncodeToString(digest.Sum(nil)) != planned.SHA256) {
+		err = ErrOtherArtifact
+	}
+	return f, release, err
+}
+
+// provePacked reads a container that was written and checks that it holds what
+// was signed, and otherwise what it held before.
+func (s *signing) provePacked(ctx context.Context, format *format, before container, packed file, work []int, results []*outcome, changed map[string]bool) error {
+	after, err := format.open(packed.content, packed.size, s.Limits)
+	if err != nil {
+		return err
+	}
+	if err := before.compare(after, changed); err != nil {
+		return err
+	}
+	return s.each(ctx, len(work), func(ctx context.Context, k int) error {
+		stream, err := after.open(work[k])
+		if err != nil {
+			return err
+		}
+		defer stream.Close()
+		digest := sha256.New()
+		if _, err := copyContext(ctx, digest, stream); err != nil {
+			return err
+		}
+		if got := hex.EncodeToString(digest.Sum(nil)); got != results[k].sha256 {
+			return fmt.Errorf("%s: its SHA-256 is %s after packing, and was %s before", results[k].files[len(results[k].files)-1].Path, got, results[k].sha256)
+		}
+		return nil
+	})
 }

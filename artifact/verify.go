@@ -2,35 +2,214 @@ package artifact
 
 import (
 	"context"
-	"errors"
+	"io"
+	"slices"
+	"sync/atomic"
 
 	"github.com/countersign-dev/countersign/artifact/authenticode"
+	"github.com/countersign-dev/countersign/artifact/spool"
 )
 
 // VerifyOptions say what to trust. The zero value trusts nobody.
 type VerifyOptions struct {
 	Workspace
-	Trust     Trust
-	Publisher string // pattern for the signer's name, as in authenticode-verify; empty for any
+	Trust Trust
+	// Publisher is a pattern that the signer's common name, organization or whole
+	// subject must match; empty for any.
+	Publisher string
 }
 
 // VerifyReport is what Verify found about a file and the files in it.
 type VerifyReport struct {
-	Path   string              `json:"path"` // as in PlannedFile.Path
-	Type   string              `json:"type,omitempty"`
-	Size   int64               `json:"size"`
-	SHA256 string              `json:"sha256,omitempty"` // of signable files and of the artifact
-	Status authenticode.Status `json:"status"`           // of this file alone; empty when it cannot carry a signature
-	// Worst is the worst status of this file and all files in it.
-	Worst    authenticode.Status  `json:"worst"`
+	Path   string `json:"path"` // as in PlannedFile.Path
+	Type   string `json:"type,omitempty"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256,omitempty"` // of the artifact and of files that can carry a signature
+	// Status of this file alone; empty when it carries none that can be checked.
+	Status authenticode.Status `json:"status,omitempty"`
+	// Worst is the worst status of this file and all files in it; empty when none has one.
+	Worst    authenticode.Status  `json:"worst,omitempty"`
 	Report   *authenticode.Report `json:"report,omitempty"` // of a file with Authenticode
 	Problems []string             `json:"problems,omitempty"`
-	Files    []*VerifyReport      `json:"files,omitempty"` // signable files and containers in it
+	Files    []*VerifyReport      `json:"files,omitempty"` // those that can carry a signature or hold such, or have problems
+}
+
+// statuses from best to worst.
+var statuses = []authenticode.Status{
+	"", authenticode.StatusValid, authenticode.StatusExpired, authenticode.StatusUntrusted,
+	authenticode.StatusNotSigned, authenticode.StatusBroken,
+}
+
+func worse(a, b authenticode.Status) authenticode.Status {
+	if slices.Index(statuses, b) > slices.Index(statuses, a) {
+		return b
+	}
+	return a
 }
 
 // Verify checks all signatures of a file, and of all files in it when it is a
 // container. What is wrong is in the report; errors are those of ctx, of
-// reading src and of temporary files.
+// reading src, of temporary files, and of a malformed Publisher.
 func Verify(ctx context.Context, src Source, opts VerifyOptions) (*VerifyReport, error) {
-	return nil, errors.New("artifact: not implemented")
+	if _, err := compileWildcard([]patternPart{{text: opts.Publisher}}, false); err != nil {
+		return nil, err
+	}
+	v := &verifier{workspace: newWorkspace(opts.Workspace), opts: opts}
+	r := &VerifyReport{Path: baseName(src.Name), Size: src.Size}
+	v.report(0, 1)
+	if err := v.file(ctx, r, source{random: src.Content, size: src.Size}, 0); err != nil {
+		return nil, err
+	}
+	v.report(1, 0)
+	if r.SHA256 == "" {
+		var err error
+		if r.SHA256, err = hashOf(ctx, file{src.Content, src.Size}); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+type verifier struct {
+	*workspace
+	opts         VerifyOptions
+	files, bytes atomic.Int64
+}
+
+// fail notes why a file could not be checked.
+func (v *verifier) fail(r *VerifyReport, problem string) {
+	r.Problems = append(r.Problems, problem)
+	r.Status = authenticode.StatusBroken
+	r.Worst = authenticode.StatusBroken
+}
+
+func (v *verifier) file(ctx context.Context, r *VerifyReport, src source, depth int) error {
+	content, release, err := v.load(ctx, r, src)
+	if release != nil {
+		defer release()
+	}
+	if err != nil {
+		if !isArchiveError(err) {
+			return nameFile(r.Path, err)
+		}
+		v.fail(r, err.Error())
+		return nil
+	}
+	format := formatOf(r.Type)
+	if format == nil || content.content == nil {
+		return nil
+	}
+	if format.report != nil {
+		if r.SHA256, err = hashOf(ctx, content); err != nil {
+			return err
+		}
+		report, err := format.report(ctx, content, v.opts.Trust)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			v.fail(r, err.Error())
+			return nil
+		}
+		r.Report, r.Status = report, report.Status
+		if problems, _ := judge(report, v.opts.Publisher); report.Status == authenticode.StatusValid && len(problems) > 0 {
+			r.Status, r.Problems = authenticode.StatusUntrusted, problems
+		}
+		r.Worst = worse(r.Worst, r.Status)
+	}
+	if format.open != nil {
+		return v.container(ctx, r, format, content, depth)
+	}
+	return nil
+}
+
+// load finds a file's type and, if there is something to check in it, gives
+// random access to it.
+func (v *verifier) load(ctx context.Context, r *VerifyReport, src source) (f file, release func(), err error) {
+	head := make([]byte, min(src.size, headSize))
+	var stream io.ReadCloser
+	if src.open == nil {
+		_, err = src.random.ReadAt(head, 0)
+	} else {
+		if stream, err = src.open(); err != nil {
+			return f, nil, err
+		}
+		defer stream.Close()
+		_, err = io.ReadFull(stream, head)
+	}
+	if err != nil && err != io.EOF {
+		return f, nil, err
+	}
+	detected := detectType(r.Path, head)
+	if detected == nil {
+		return f, nil, nil
+	}
+	r.Type = detected.name
+	format := formatOf(r.Type)
+	if format == nil || format.open == nil && format.report == nil {
+		return f, nil, nil
+	}
+	f = file{src.random, src.size}
+	if stream == nil {
+		return f, nil, nil
+	}
+	var w io.Writer = io.Discard // reading to the end checks the CRC-32
+	if f.content == nil {
+		unpacked := spool.New(v.spoolOptions())
+		release = func() { unpacked.Close() }
+		f.content, w = unpacked, unpacked
+	}
+	if _, err := w.Write(head); err != nil {
+		return f, release, err
+	}
+	_, err = copyContext(ctx, w, stream)
+	return f, release, err
+}
+
+func (v *verifier) container(ctx context.Context, r *VerifyReport, format *format, content file, depth int) error {
+	if depth >= v.Limits.Depth {
+		v.fail(r, "containers are nested too deep; the files in this one were not checked")
+		return nil
+	}
+	opened, err := format.open(content.content, content.size, v.Limits)
+	if err != nil {
+		if !isArchiveError(err) {
+			return nameFile(r.Path, err)
+		}
+		v.fail(r, err.Error())
+		return nil
+	}
+	members := opened.members()
+	size := int64(0)
+	for _, m := range members {
+		size += m.size
+	}
+	if v.files.Add(int64(len(members))) > int64(v.Limits.Files) || v.bytes.Add(size) > v.Limits.TotalSize {
+		v.fail(r, "there are too many files, or too large ones; the files in this container were not checked")
+		return nil
+	}
+	v.report(0, len(members))
+	reports := make([]*VerifyReport, len(members))
+	err = v.each(ctx, len(members), func(ctx context.Context, n int) error {
+		reports[n] = &VerifyReport{Path: members[n].path, Size: members[n].size}
+		defer v.report(1, 0)
+		if members[n].link {
+			return nil
+		}
+		return v.file(ctx, reports[n], source{
+			random: opened.inPlace(n),
+			open:   func() (io.ReadCloser, error) { return opened.open(n) },
+			size:   members[n].size,
+		}, depth+1)
+	})
+	if err != nil {
+		return err
+	}
+	for _, nested := range reports {
+		if nested.Status != "" || len(nested.Files) > 0 || len(nested.Problems) > 0 {
+			r.Files = append(r.Files, nested)
+			r.Worst = worse(r.Worst, nested.Worst)
+		}
+	}
+	return nil
 }

@@ -1,0 +1,516 @@
+package artifact
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync/atomic"
+
+	"github.com/countersign-dev/countersign/artifact/spool"
+	"github.com/countersign-dev/countersign/artifact/ziparchive"
+)
+
+// Plan applies the configuration to an artifact. That the artifact does not fit
+// is not an error but in Plan.Violations. Errors are ParameterErrors,
+// ConfigurationErrors (a method that is not available, or a value that is wrong
+// with these parameters), those of ctx, and of reading or of temporary files.
+func (c *Configuration) Plan(ctx context.Context, src Source, opts PlanOptions) (*Plan, error) {
+	parameters, err := c.ResolveParameters(opts.Parameters)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.CheckAvailable(); err != nil {
+		return nil, err
+	}
+	var errs complaints
+	set := bind([]*rule{c.root}, parameters, &errs)
+	if err := errs.orNil(); err != nil {
+		return nil, err
+	}
+	p := &planner{
+		workspace:  newWorkspace(opts.Workspace),
+		opts:       opts,
+		strict:     opts.Strict || c.strict,
+		parameters: parameters,
+	}
+	p.report(0, 1)
+	root := set.includes[0]
+	name := baseName(src.Name)
+	planned := &PlannedFile{Path: name, Size: src.Size}
+	var found findings
+	if root.path.spec != nil && !root.pattern.match(name) {
+		found.add(root, ViolationName, "", "", "the artifact is called %s, not %s", name, root.text)
+	}
+	inner, err := p.file(ctx, planned, source{random: src.Content, size: src.Size}, "", root, 0)
+	if err != nil {
+		return nil, err
+	}
+	p.report(1, 0)
+	plan := &Plan{
+		ArtifactSHA256:      planned.SHA256,
+		ConfigurationSHA256: c.sha256,
+		Parameters:          parameters,
+		Strict:              p.strict,
+		Root:                planned,
+		Violations:          append(found.list, inner...),
+	}
+	if plan.Violations == nil {
+		plan.Violations = []Violation{}
+	}
+	if more := len(plan.Violations) - maxViolations; more > 0 {
+		plan.Violations = append(plan.Violations[:maxViolations:maxViolations], Violation{
+			Code: ViolationLimit, Message: fmt.Sprintf("there are %d more violations", more),
+		})
+	}
+	return plan, nil
+}
+
+// maxViolations is how many violations a plan lists.
+const maxViolations = 1000
+
+// planner plans one artifact.
+type planner struct {
+	*workspace
+	opts       PlanOptions
+	strict     bool
+	parameters map[string]string
+
+	files, bytes atomic.Int64 // in containers opened so far
+}
+
+// findings collects violations.
+type findings struct{ list []Violation }
+
+func (f *findings) add(i *boundInclude, code, path, hint, format string, args ...any) {
+	v := Violation{Code: code, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint}
+	if i != nil {
+		v.Rule, v.Line, v.Column = i.rule.element, i.at.line, i.at.column
+		if i.text != "" {
+			v.Rule += " path=\"" + i.text + "\""
+		}
+		v.Rule = "<" + v.Rule + ">"
+	}
+	f.list = append(f.list, v)
+}
+
+// source is a file's content before it is read.
+type source struct {
+	random io.ReaderAt // for random access, or nil
+	open   func() (io.ReadCloser, error)
+	size   int64
+}
+
+// file plans one file that a rule matches, or in strict mode may have to. at is
+// its path from the artifact's top.
+func (p *planner) file(ctx context.Context, f *PlannedFile, src source, at string, i *boundInclude, depth int) ([]Violation, error) {
+	var found findings
+	content, release, err := p.load(ctx, f, src, i)
+	if release != nil {
+		defer release()
+	}
+	if err != nil {
+		if !isArchiveError(err) {
+			return nil, nameFile(at, err)
+		}
+		found.add(i, archiveViolation(err), at, "", "%v", err)
+		f.Action, f.Reason = ActionLeave, "it cannot be read"
+		return found.list, nil
+	}
+	detected := detectType(f.Path, content.head)
+	if i == nil {
+		return p.unmatched(ctx, f, content.file, at, detected, depth)
+	}
+	spec := i.rule.spec
+	f.Type, f.Rule = spec.name, i.reference()
+	f.Directives = p.directives(i.rule.directives, f)
+	if !isOfType(spec, content.head) {
+		is := "something else"
+		if detected != nil {
+			is = "a " + detected.title
+		}
+		found.add(i, ViolationWrongType, at, "", "the file is no %s but %s", spec.title, is)
+		f.Action, f.Reason = ActionLeave, "it is no "+spec.title
+		return found.list, nil
+	}
+	if err := p.restrictions(&found, f, content.file, at, i); err != nil {
+		return nil, nameFile(at, err)
+	}
+	if err := p.verifications(ctx, &found, f, content.file, at, i); err != nil {
+		return nil, nameFile(at, err)
+	}
+	if i.rule.rules != nil || p.strict && spec.container {
+		inner, err := p.container(ctx, f, content.file, at, i.rule, i, depth)
+		if err != nil {
+			return nil, err
+		}
+		found.list = append(found.list, inner...)
+	}
+	p.decide(f, i)
+	return found.list, nil
+}
+
+// loaded is a file's content, as far as it was needed.
+type loaded struct {
+	file        // content is nil unless random access was needed
+	head []byte // its first bytes
+}
+
+// load reads a file: for its hash, its type, and for random access if the rule
+// needs that.
+func (p *planner) load(ctx context.Context, f *PlannedFile, src source, i *boundInclude) (c loaded, release func(), err error) {
+	c.size = src.size
+	hashed := i != nil || p.opts.HashAll
+	var digest hash.Hash
+	if hashed {
+		digest = sha256.New()
+	}
+	keep := i != nil && (len(i.restrictions) > 0 || i.rule.rules != nil || p.strict && i.rule.spec.container || hasVerify(i.rule.directives))
+	if src.random != nil {
+		// Read only once, when a hash is asked for; the check of a stored member's
+		// CRC-32 comes with reading it as a stream.
+		c.content = src.random
+		if src.open == nil {
+			c.head = make([]byte, min(src.size, headSize))
+			if _, err := src.random.ReadAt(c.head, 0); err != nil && err != io.EOF {
+				return c, nil, err
+			}
+			if hashed {
+				if _, err := copyContext(ctx, digest, io.NewSectionReader(src.random, 0, src.size)); err != nil {
+					return c, nil, err
+				}
+				f.SHA256 = hex.EncodeToString(digest.Sum(nil))
+			}
+			return c, nil, nil
+		}
+		keep = false
+	}
+	stream, err := src.open()
+	if err != nil {
+		return c, nil, err
+	}
+	defer stream.Close()
+	c.head = make([]byte, headSize)
+	n, err := io.ReadFull(stream, c.head)
+	c.head = c.head[:n]
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return c, nil, err
+	}
+	if i == nil && p.strict && src.random == nil {
+		detected := detectType(f.Path, c.head)
+		keep = detected != nil && formatOf(detected.name) != nil && formatOf(detected.name).open != nil
+	}
+	if !hashed && !keep {
+		return c, nil, nil
+	}
+	var writers []io.Writer
+	if hashed {
+		writers = append(writers, digest)
+	}
+	if keep {
+		s := spool.New(p.spoolOptions())
+		release = func() { s.Close() }
+		c.content = s
+		writers = append(writers, s)
+	}
+	w := io.MultiWriter(writers...)
+	if _, err := w.Write(c.head); err != nil {
+		return c, release, err
+	}
+	if _, err := copyContext(ctx, w, stream); err != nil {
+		return c, release, err
+	}
+	if hashed {
+		f.SHA256 = hex.EncodeToString(digest.Sum(nil))
+	}
+	return c, release, nil
+}
+
+func hasVerify(directives []*directive) bool {
+	for _, d := range directives {
+		if d.spec.kind == methodVerify {
+			return true
+		}
+	}
+	return false
+}
+
+// isArchiveError tells an archive that is bad from a disk that is.
+func isArchiveError(err error) bool {
+	_, ok := errors.AsType[*ziparchive.Error](err)
+	return ok
+}
+
+func archiveViolation(err error) string {
+	if errors.Is(err, ziparchive.LimitExceeded) {
+		return ViolationLimit
+	}
+	return ViolationUnreadable
+}
+
+// nameFile says which file an error is about.
+func nameFile(at string, err error) error {
+	if at == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", at, err)
+}
+
+// directives fills in what depends on parameters and on the file's name.
+func (p *planner) directives(directives []*directive, f *PlannedFile) []Directive {
+	var list []Directive
+	for _, d := range directives {
+		bound := Directive{Method: d.spec.name, Line: d.at.line}
+		for _, o := range d.options {
+			if bound.Options == nil {
+				bound.Options = make(map[string]string)
+			}
+			parts := o.value.parts(p.parameters, baseName(f.Path))
+			if o.spec.kind == kindPattern {
+				parts = escapeLiterals(parts)
+			}
+			bound.Options[o.spec.name] = segmentSource(parts)
+		}
+		list = append(list, bound)
+	}
+	return list
+}
+
+// restrictions checks the metadata of a file.
+func (p *planner) restrictions(found *findings, f *PlannedFile, content file, at string, i *boundInclude) error {
+	if len(i.restrictions) == 0 {
+		return nil
+	}
+	metadata, err := formatOf(f.Type).metadata(content.content, content.size)
+	if err != nil {
+		found.add(i, ViolationRestriction, at, "", "the file's metadata cannot be read: %v", err)
+		return nil
+	}
+	for _, r := range i.restrictions {
+		parts := r.value.parts(p.parameters, baseName(f.Path))
+		pattern, err := compileWildcard(parts, r.spec.kind == kindFileName)
+		if err != nil {
+			return err
+		}
+		values := metadata[r.spec.name]
+		if len(values) == 0 {
+			values = []string{""}
+		}
+		for _, value := range values {
+			compared := value
+			if pattern.fold {
+				compared = foldCase(value)
+			}
+			if !pattern.match(compared) {
+				has := fmt.Sprintf("is %q", value)
+				if len(metadata[r.spec.name]) == 0 {
+					has = "is missing"
+				}
+				found.add(i, ViolationRestriction, at, "", "%s %s; line %d wants %q", r.spec.name, has, r.at.line, segmentSource(parts))
+			}
+		}
+	}
+	return nil
+}
+
+// verifications carries out the verify directives of a file.
+func (p *planner) verifications(ctx context.Context, found *findings, f *PlannedFile, content file, at string, i *boundInclude) error {
+	for n, d := range i.rule.directives {
+		if d.spec.kind != methodVerify {
+			continue
+		}
+		problems, err := methodOf(d.spec.name, f.Type).verify(ctx, content, f.Directives[n], p.opts.Trust)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			problems = []string{err.Error()}
+		}
+		for _, problem := range problems {
+			found.add(i, ViolationVerification, at, "", "<%s> of line %d: %s", d.spec.name, d.at.line, problem)
+		}
+	}
+	return nil
+}
+
+// decide says what happens to a file that a rule matches.
+func (p *planner) decide(f *PlannedFile, i *boundInclude) {
+	signs, verifies, inside := 0, 0, false
+	for _, d := range i.rule.directives {
+		switch d.spec.kind {
+		case methodSign, methodCreate:
+			signs++
+		case methodVerify:
+			verifies++
+		}
+	}
+	for _, nested := range f.Files {
+		inside = inside || nested.Action != ActionLeave
+	}
+	switch {
+	case signs > 0:
+		f.Action, f.Reason = ActionSign, fmt.Sprintf("line %d signs it", i.at.line)
+	case verifies > 0:
+		f.Action, f.Reason = ActionVerify, fmt.Sprintf("line %d verifies it", i.at.line)
+	case inside:
+		f.Action, f.Reason = ActionContainer, fmt.Sprintf("line %d goes into it", i.at.line)
+	default:
+		f.Action, f.Reason = ActionLeave, fmt.Sprintf("line %d names it and asks for nothing", i.at.line)
+	}
+}
+
+// unmatched looks, in strict mode, whether a file that no rule matches should
+// have been mentioned.
+func (p *planner) unmatched(ctx context.Context, f *PlannedFile, content file, at string, detected *fileSpec, depth int) ([]Violation, error) {
+	var found findings
+	f.Action, f.Reason = ActionLeave, "no rule matches it"
+	if detected == nil {
+		return nil, nil
+	}
+	f.Type = detected.name
+	if !p.strict {
+		return nil, nil
+	}
+	if detected.signable {
+		found.add(nil, ViolationUnlisted, at,
+			fmt.Sprintf(`sign it, verify it, or leave it alone with <file path="%s"/>`, f.Path),
+			"strict mode: no rule mentions this %s", detected.title)
+		return found.list, nil
+	}
+	if content.content != nil && formatOf(detected.name) != nil && formatOf(detected.name).open != nil {
+		return p.container(ctx, f, content, at, nil, nil, depth)
+	}
+	return nil, nil
+}
+
+// container plans the files in a container, with the rules of r if there are any.
+func (p *planner) container(ctx context.Context, f *PlannedFile, content file, at string, r *boundRule, i *boundInclude, depth int) ([]Violation, error) {
+	var found findings
+	format := formatOf(f.Type)
+	if format == nil || format.open == nil { // strict mode looks into whatever it can
+		return nil, nil
+	}
+	if depth >= p.Limits.Depth {
+		found.add(i, ViolationLimit, at, "", "containers are nested more than %d deep", p.Limits.Depth)
+		return found.list, nil
+	}
+	opened, err := format.open(content.content, content.size, p.Limits)
+	if err != nil {
+		if !isArchiveError(err) {
+			return nil, nameFile(at, err)
+		}
+		found.add(i, archiveViolation(err), at, "", "%v", err)
+		return found.list, nil
+	}
+	members := opened.members()
+	size := int64(0)
+	for _, m := range members {
+		size += m.size
+	}
+	switch {
+	case p.files.Add(int64(len(members))) > int64(p.Limits.Files):
+		found.add(i, ViolationLimit, at, "", "the artifact has more than %d files", p.Limits.Files)
+		return found.list, nil
+	case p.bytes.Add(size) > p.Limits.TotalSize:
+		found.add(i, ViolationLimit, at, "", "the artifact has more than %d bytes of files", p.Limits.TotalSize)
+		return found.list, nil
+	}
+	var rules *ruleSet
+	if r != nil {
+		rules = r.rules
+	}
+	matched, err := match(rules, members, opened.directories())
+	if err != nil {
+		found.add(i, ViolationLimit, at, "", "%v", err)
+		return found.list, nil
+	}
+	for _, m := range matched.mismatches {
+		addMismatch(&found, joinPath(at, m.base), m)
+	}
+	f.Files = make([]*PlannedFile, len(members))
+	var work []int
+	for n, m := range members {
+		f.Files[n] = &PlannedFile{Path: m.path, Size: m.size, Action: ActionLeave, Reason: "no rule matches it"}
+		include := matched.assigned[n]
+		for _, other := range matched.more[n] {
+			found.add(other, ViolationDoubleMatch, joinPath(at, m.path), "make one of them narrower, so that each file has one rule",
+				"the file is matched by line %d and by line %d", include.at.line, other.at.line)
+		}
+		switch {
+		case m.link && include != nil && include.rule.spec.name != "file":
+			found.add(include, ViolationWrongType, joinPath(at, m.path), "", "the file is a symbolic link")
+		case m.link:
+			f.Files[n].Reason = "it is a symbolic link"
+		case include != nil || p.strict || p.opts.HashAll:
+			work = append(work, n)
+		}
+	}
+	p.report(0, len(work))
+	violations := make([][]Violation, len(work))
+	err = p.each(ctx, len(work), func(ctx context.Context, k int) error {
+		n := work[k]
+		member := source{
+			random: opened.inPlace(n),
+			open:   func() (io.ReadCloser, error) { return opened.open(n) },
+			size:   members[n].size,
+		}
+		var err error
+		violations[k], err = p.file(ctx, f.Files[n], member, joinPath(at, members[n].path), matched.assigned[n], depth+1)
+		p.report(1, 0)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, list := range violations {
+		found.list = append(found.list, list...)
+	}
+	return found.list, nil
+}
+
+func addMismatch(found *findings, base string, m mismatch) {
+	what := "file"
+	if m.include.rule.spec.directory {
+		what = "directory"
+	}
+	switch {
+	case m.count == 0:
+		found.add(m.include, ViolationTooFewMatches, base, `min-matches="0" makes it optional`, "no %s matches", what)
+	case m.count < m.include.minimum:
+		found.add(m.include, ViolationTooFewMatches, base, "", "%d matches; min-matches is %d", m.count, m.include.minimum)
+	default:
+		hint := ""
+		if m.include.maximum == 1 {
+			hint = `max-matches="unbounded" allows any number`
+		}
+		found.add(m.include, ViolationTooManyMatches, base, hint, "%d matches; max-matches is %d", m.count, m.include.maximum)
+	}
+}
+
+// copyContext is io.Copy that can be cancelled.
+func copyContext(ctx context.Context, dst io.Writer, src io.Reader) (int64, error) {
+	buffer := copyBuffers.Get().(*[128 << 10]byte)
+	defer copyBuffers.Put(buffer)
+	var written int64
+	for {
+		if err := ctx.Err(); err != nil {
+			return written, err
+		}
+		n, err := src.Read(buffer[:])
+		if n > 0 {
+			if _, err := dst.Write(buffer[:n]); err != nil {
+				return written, err
+			}
+			written += int64(n)
+		}
+		if err == io.EOF {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+	}
+}
