@@ -30,13 +30,14 @@ type house struct {
 	rooms      []room
 	fset       *token.FileSet
 	sources    []source
+	support    map[string]bool // folders whose packages import testing outside of their own tests
 	found      []string
 }
 
 // problems reads the module and returns what breaks the rules, one line each, in order of the files' names.
 // goroot's src folder tells which packages are the standard library's.
 func problems(module, goroot fs.FS, rooms []room) ([]string, error) {
-	h := &house{goroot: goroot, rooms: rooms, fset: token.NewFileSet()}
+	h := &house{goroot: goroot, rooms: rooms, fset: token.NewFileSet(), support: make(map[string]bool)}
 	if err := h.read(module); err != nil {
 		return nil, err
 	}
@@ -80,9 +81,15 @@ func (h *house) read(module fs.FS) error {
 		if err != nil {
 			return err
 		}
-		h.sources = append(h.sources, source{
+		s := source{
 			dir: path.Dir(name), test: strings.HasSuffix(name, "_test.go"), generated: ast.IsGenerated(syntax), syntax: syntax,
-		})
+		}
+		h.sources = append(h.sources, s)
+		for _, spec := range syntax.Imports {
+			if !s.test && within(imported(spec), "testing") {
+				h.support[s.dir] = true
+			}
+		}
 		return nil
 	})
 }
@@ -190,17 +197,23 @@ func (h *house) checkImports(s source) {
 		return
 	}
 	for _, spec := range s.syntax.Imports {
-		importPath, err := strconv.Unquote(spec.Path.Value)
-		if err != nil { // the parser has accepted it
-			panic(err)
-		}
-		if refusal := h.refuse(from, importPath, s.test); refusal != "" {
+		importPath := imported(spec)
+		if refusal := h.refuse(from, importPath, s.test || h.support[s.dir]); refusal != "" {
 			h.report(spec.Pos(), "imports %s: %s (%s: %s)", importPath, refusal, from.path, from.why)
 		}
 	}
 }
 
-// refuse says why a room's package, or its test, must not import a path. It is empty when it may.
+func imported(spec *ast.ImportSpec) string {
+	importPath, err := strconv.Unquote(spec.Path.Value)
+	if err != nil { // the parser has accepted it
+		panic(err)
+	}
+	return importPath
+}
+
+// refuse says why a room's package must not import a path; it is empty when it may. Tests, and packages made for
+// them, may import more.
 func (h *house) refuse(from room, importPath string, test bool) string {
 	switch {
 	case importPath == "C":
@@ -224,13 +237,10 @@ func (h *house) refuseOwn(from room, dir string, test bool) string {
 	switch {
 	case !ok:
 		return "it is in no room"
-	case to.path == from.path:
-		return ""
-	case to.testOnly:
-		if test || from.testOnly && slices.Contains(from.may, to.path) {
-			return ""
-		}
+	case !test && (to.testOnly || h.support[dir]):
 		return "it is for tests only"
+	case to.path == from.path, to.testOnly:
+		return ""
 	case slices.Contains(from.may, to.path), slices.Contains(from.may, anyRoom), test && slices.Contains(from.testsMay, to.path):
 		return ""
 	default:

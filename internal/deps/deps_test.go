@@ -91,6 +91,20 @@ func TestProblems(t *testing.T) {
 			want: []string{"a/a.go:3: imports example.org/m/b: it is for tests only (a: reason)"},
 		},
 		{
+			name:  "a package made for tests",
+			rooms: []room{{path: "a", why: "reason", may: []string{"b"}}, b},
+			files: map[string]string{
+				"a/a.go":             doc + "package a\nimport \"example.org/m/a/atest\"",
+				"a/a_test.go":        "package a_test\nimport (\n\"example.org/m/a/atest\"\n\"example.org/m/b/btest\"\n)",
+				"a/atest/atest.go":   doc + "package atest\nimport (\n\"example.org/m/b/btest\"\n\"testing\"\n)",
+				"b/b.go":             doc + "package b",
+				"b/b_test.go":        "package b\nimport \"testing\"",
+				"b/btest/fstest.go":  doc + "package btest\nimport \"testing/fstest\"",
+				"a/c/not_support.go": doc + "package c\nimport \"example.org/m/b\"",
+			},
+			want: []string{"a/a.go:3: imports example.org/m/a/atest: it is for tests only (a: reason)"},
+		},
+		{
 			name:  "never, for tests too",
 			rooms: []room{{path: "a", why: "reason", never: []string{"net/http"}}},
 			files: map[string]string{
