@@ -36,6 +36,9 @@ const (
 	directoryResource = 2
 	directorySecurity = 4
 
+	subsystemEFIApplication = 10 // the first and the last of those for EFI
+	subsystemEFIROM         = 13
+
 	// minLfanew is the least e_lfanew that leaves the DOS header's own fields alone.
 	minLfanew = 44
 )
@@ -228,6 +231,10 @@ func (img *image) checkTable() error {
 }
 
 func (img *image) signed() bool { return img.tableSize != 0 }
+
+func (img *image) efi() bool {
+	return img.subsystem >= subsystemEFIApplication && img.subsystem <= subsystemEFIROM
+}
 
 // checksumField and securityField are where signing changes the headers.
 func (img *image) checksumField() span { return span{img.checksumAt, 4} }

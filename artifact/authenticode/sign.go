@@ -34,7 +34,8 @@ type Result struct {
 // image to dst, which must be empty. Memory use does not depend on size.
 //
 // An existing signature is replaced, or kept and given a nested one when
-// opts.Append is set. Data behind the last section (an overlay) is signed with the
+// opts.Append is set; an EFI image gets a further entry of its certificate table
+// instead. Data behind the last section (an overlay) is signed with the
 // rest; the file is padded with zeroes to a multiple of 8. A file that is no PE
 // image, whose headers lie, or which has data behind its certificate table gives
 // a *FormatError. When SignPE fails, what dst holds is of no use.
@@ -73,7 +74,7 @@ func SignPE(ctx context.Context, dst io.WriterAt, src io.ReaderAt, size int64, o
 	if result.Signature, err = Sign(ctx, PEImage(), result.Digest, opts); err != nil {
 		return nil, err
 	}
-	table, err := marshalTable(existing, result.Signature)
+	table, err := img.marshalTable(existing, result.Signature)
 	if err != nil {
 		return nil, err
 	}
@@ -151,20 +152,24 @@ func (img *image) signatures(src io.ReaderAt) ([]certificateEntry, error) {
 	return entries, nil
 }
 
-// marshalTable makes a certificate table with the signature alone, or nested in
-// the first of the existing ones, of which the others stay as they are.
-func marshalTable(existing []certificateEntry, signature []byte) ([]byte, error) {
-	blobs := [][]byte{signature}
-	if len(existing) > 0 {
-		first, _, err := cms.ParsePrefix(existing[0].blob)
+// marshalTable makes a certificate table with the signature and those that exist.
+// Windows looks for further signatures inside the first one, where a new one is
+// nested. EFI firmware does not look there, but at each entry of the table (UEFI
+// specification section 32.2.4), so an EFI image gets a further entry.
+func (img *image) marshalTable(existing []certificateEntry, signature []byte) ([]byte, error) {
+	var blobs [][]byte
+	for _, e := range existing {
+		blobs = append(blobs, e.blob)
+	}
+	if len(existing) == 0 || img.efi() {
+		blobs = append(blobs, signature)
+	} else {
+		first, _, err := cms.ParsePrefix(blobs[0])
 		if err != nil {
-			return nil, fmt.Errorf("pe: existing signature at offset 0x%x cannot be appended to: %w", existing[0].at, err)
+			return nil, fmt.Errorf("pe: the existing signature at offset 0x%x cannot be appended to: %w", existing[0].at, err)
 		}
 		if blobs[0], err = Nest(first, signature); err != nil {
 			return nil, err
-		}
-		for _, other := range existing[1:] {
-			blobs = append(blobs, other.blob)
 		}
 	}
 	var table []byte

@@ -10,12 +10,6 @@ import (
 	"time"
 )
 
-// Subsystems of EFI images ("PE Format", "Windows Subsystem").
-const (
-	subsystemEFIApplication = 10
-	subsystemEFIROM         = 13
-)
-
 // VerifyOptions says what to trust, and when.
 type VerifyOptions struct {
 	Roots          *x509.CertPool // trusted for code signing; nil for none
@@ -64,7 +58,7 @@ func VerifyPE(ctx context.Context, src io.ReaderAt, size int64, opts VerifyOptio
 		}
 		report.Signatures = append(report.Signatures, signature)
 	}
-	if from, to, ok := img.gap(); ok && img.subsystem >= subsystemEFIApplication && img.subsystem <= subsystemEFIROM {
+	if from, to, ok := img.gap(); ok && img.efi() {
 		report.Problems = append(report.Problems, warning(ProblemSectionGap, "The octets from 0x%x to 0x%x belong to no section. EFI firmware that goes by sections calculates another digest for this image.", from, to))
 	}
 	report.Status = StatusNotSigned
