@@ -32,7 +32,11 @@ type content struct {
 	err      error // what all further reads return
 }
 
-func (e *Entry) open() (io.ReadCloser, error) {
+// Open returns the content, inflated. Reading it to the end fails with an
+// *Error of kind Corrupt if size or CRC-32 are not the declared ones; it never
+// yields more bytes than declared. An encrypted entry or an unknown method
+// gives UnsupportedMethod. The reader must be closed.
+func (e *Entry) Open() (io.ReadCloser, error) {
 	switch {
 	case e.Flags&flagsEncrypted != 0:
 		return nil, e.unsupported("the content is encrypted")
@@ -116,21 +120,3 @@ func (c *content) Close() error {
 	c.err = io.ErrClosedPipe
 	return nil
 }
-
-// deflater is a reusable compressor. The level is a compromise: half a percent
-// larger than the best of zlib's levels at several times its speed.
-type deflater struct {
-	output *bufio.Writer
-	stream *flate.Writer // writes to output
-}
-
-const deflateLevel = 5
-
-var deflaters = sync.Pool{New: func() any {
-	output := bufio.NewWriterSize(nil, 64<<10)
-	stream, err := flate.NewWriter(output, deflateLevel)
-	if err != nil {
-		panic(err) // the level is a constant that exists
-	}
-	return &deflater{output, stream}
-}}

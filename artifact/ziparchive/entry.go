@@ -98,12 +98,6 @@ func (e *Entry) Mode() fs.FileMode {
 // slash.
 func (e *Entry) IsDir() bool { return len(e.Name) > 0 && e.Name[len(e.Name)-1] == '/' }
 
-// Open returns the content, inflated. Reading it to the end fails with an
-// *Error of kind Corrupt if size or CRC-32 are not the declared ones; it never
-// yields more bytes than declared. An encrypted entry or an unknown method
-// gives UnsupportedMethod. The reader must be closed.
-func (e *Entry) Open() (io.ReadCloser, error) { return e.open() }
-
 // Raw returns the data as it is in the archive, compressed or not.
 func (e *Entry) Raw() *io.SectionReader {
 	return io.NewSectionReader(e.archive.reader, e.DataOffset, e.CompressedSize)

@@ -1,10 +1,13 @@
 package ziparchive
 
 import (
+	"bufio"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"sync"
+
+	"github.com/klauspost/compress/flate"
 
 	"github.com/countersign-dev/countersign/artifact/spool"
 )
@@ -19,6 +22,25 @@ type Prepared struct {
 	compressed int64 // bytes of data
 	spool      *spool.Spool
 }
+
+// deflater is a reusable compressor.
+type deflater struct {
+	output *bufio.Writer
+	stream *flate.Writer // writes to output
+}
+
+// deflateLevel is a compromise: programs get about 4% larger than with zlib's
+// default level, in a fifth of its time (measured on ELF files).
+const deflateLevel = 5
+
+var deflaters = sync.Pool{New: func() any {
+	output := bufio.NewWriterSize(nil, 64<<10)
+	stream, err := flate.NewWriter(output, deflateLevel)
+	if err != nil {
+		panic(err) // the level is a constant that exists
+	}
+	return &deflater{output, stream}
+}}
 
 var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
