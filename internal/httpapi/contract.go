@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 
@@ -130,7 +131,11 @@ func (rules *bodyRules) apply(w http.ResponseWriter, r *http.Request, maxArtifac
 		if err != nil {
 			return signing.Invalid("", "The query string is malformed.")
 		}
-		r.URL.RawQuery = canonicalValues(values, rules.query).Encode()
+		values, err = canonicalValues(values, rules.query)
+		if err != nil {
+			return err
+		}
+		r.URL.RawQuery = values.Encode()
 	}
 	if len(rules.mediaTypes) == 0 {
 		r.Body = http.MaxBytesReader(w, r.Body, maxTextBody)
@@ -209,14 +214,19 @@ func (rules *bodyRules) rewriteForm(r *http.Request) error {
 	if err != nil {
 		return signing.Invalid("", "The urlencoded body is malformed.")
 	}
-	encoded := []byte(canonicalValues(values, rules.form).Encode())
+	values, err = canonicalValues(values, rules.form)
+	if err != nil {
+		return err
+	}
+	encoded := []byte(values.Encode())
 	r.Body = io.NopCloser(bytes.NewReader(encoded))
 	r.ContentLength = int64(len(encoded))
 	return nil
 }
 
-// canonicalValues keeps the known names, spelled canonically, with their non-empty values.
-func canonicalValues(values url.Values, canonical map[string]string) url.Values {
+// canonicalValues keeps the known names, spelled canonically, with their non-empty values. Values that no database can
+// store are refused.
+func canonicalValues(values url.Values, canonical map[string]string) (url.Values, error) {
 	out := url.Values{}
 	for name, all := range values {
 		known, ok := canonical[strings.ToLower(name)]
@@ -224,10 +234,16 @@ func canonicalValues(values url.Values, canonical map[string]string) url.Values 
 			continue
 		}
 		for _, v := range all {
+			if !isText(v) {
+				return nil, signing.Invalid(pascalName(known), "The value is not valid UTF-8 text.")
+			}
 			if v != "" {
 				out.Add(known, v)
 			}
 		}
 	}
-	return out
+	return out, nil
 }
+
+// isText reports whether s is valid UTF-8 without NUL.
+func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }

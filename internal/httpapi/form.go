@@ -199,10 +199,8 @@ func (f *form) readText(part *multipart.Part, name string, textLeft int) (int, e
 	case len(raw) > limit:
 		return 0, signing.Invalid(pascalName(name), "The value is too long: a field holds at most %d bytes, all fields %d.",
 			maxFieldBytes, maxFormText)
-	case !utf8.Valid(raw):
-		return 0, signing.Invalid(pascalName(name), "The value is not valid UTF-8.")
-	case strings.ContainsRune(string(raw), 0):
-		return 0, signing.Invalid(pascalName(name), "The value holds a NUL character.")
+	case !isText(string(raw)):
+		return 0, signing.Invalid(pascalName(name), "The value is not valid UTF-8 text.")
 	}
 	target, key := f.fields, strings.ToLower(name)
 	if parameter, ok := parameterName(name); ok {

@@ -152,7 +152,7 @@ func TestReadFormRefuses(t *testing.T) {
 		{"long header", raw(named("x")+"\r\nX-Pad: "+strings.Repeat("p", maxPartHeader), "v"), "", "header of a form part"},
 		{"long value", raw(named("projectSlug"), strings.Repeat("v", maxFieldBytes+1)), "ProjectSlug", "too long"},
 		{"not UTF-8", raw(named("description"), "\xff\xfe"), "Description", "UTF-8"},
-		{"NUL", raw(named("description"), "a\x00b"), "Description", "NUL"},
+		{"NUL", raw(named("description"), "a\x00b"), "Description", "UTF-8"},
 		{"contradicting duplicates", raw(named("projectSlug"), "a", named("ProjectSlug"), "b"), "ProjectSlug", "more than once"},
 		{"two artifacts", raw(file, "MZ", file, "MZ"), "Artifact", "more than once"},
 		{"artifact as text", raw(named("artifact"), "MZ"), "Artifact", "must be a file"},

@@ -98,14 +98,14 @@ func (n *node) find(segments []string) (*node, map[string]string) {
 }
 
 // splitPath cuts an escaped path into its unescaped segments. The prefix is the /api segment as the client wrote it, with
-// its slash, or empty.
+// its slash, or empty. Segments that are no text name nothing: it reports false.
 func splitPath(escaped string) (prefix string, segments []string, ok bool) {
 	for raw := range strings.SplitSeq(escaped, "/") {
 		if raw == "" {
 			continue
 		}
 		segment, err := url.PathUnescape(raw)
-		if err != nil || len(segments) == maxSegments {
+		if err != nil || len(segments) == maxSegments || !isText(segment) {
 			return "", nil, false
 		}
 		segments = append(segments, segment)
