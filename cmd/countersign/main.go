@@ -1,0 +1,138 @@
+// Command countersign is the code signing platform: server, worker, command line client and local signing in one program.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker; see the Makefile.
+var version = ""
+
+// The exit codes. Every command documents those that it uses.
+const (
+	exitOK       = 0
+	exitFailure  = 1 // the thing asked for did not happen: a request failed, a signature is not valid
+	exitUsage    = 2 // wrong flags, arguments or input files
+	exitDenied   = 3 // credentials missing or not sufficient
+	exitTimeout  = 4 // waited as long as was asked
+	exitCanceled = 5 // interrupted
+)
+
+// exitError carries an exit code. A nil cause exits silently, when all was said.
+type exitError struct {
+	code  int
+	cause error
+}
+
+func (e *exitError) Error() string {
+	if e.cause == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.cause.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.cause }
+
+// console is where a command reads and writes, so that tests can run commands in process.
+type console struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], console{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, io console) (code int) {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c,
+		kong.Name("countersign"),
+		kong.Description("Countersign signs build artifacts under signing policies. Run 'countersign demo' to see it work."),
+		kong.Writers(io.out, io.err),
+		kong.Exit(func(code int) { exited = code; panic(exitPanic{}) }),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.ShortUsageOnError(),
+		kong.DefaultEnvars("COUNTERSIGN"),
+		kong.Configuration(strictYAML),
+		kong.Vars{"version": buildVersion()},
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(io),
+	)
+	if err != nil {
+		fmt.Fprintln(io.err, "countersign:", err)
+		return exitUsage
+	}
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case exitPanic:
+			code = exited
+		default:
+			panic(p)
+		}
+	}()
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(io.err, "countersign: %v\nRun 'countersign --help', or --help after a command, for what it takes.\n", err)
+		return exitUsage
+	}
+	err = parsed.Run()
+	var exit *exitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &exit):
+		if exit.cause != nil {
+			fmt.Fprintln(io.err, "countersign:", exit.cause)
+		}
+		return exit.code
+	case ctx.Err() != nil:
+		fmt.Fprintln(io.err, "countersign: interrupted")
+		return exitCanceled
+	}
+	fmt.Fprintln(io.err, "countersign:", err)
+	return exitFailure
+}
+
+// exitPanic unwinds the parser when it wants the process to end, after --help for instance.
+type exitPanic struct{}
+
+// buildVersion names this build: the linker's version, else what the Go tool recorded.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(development)"
+}
+
+// cli is the command line.
+type cli struct {
+	Version kong.VersionFlag `help:"Print the version and exit."`
+	Config  kong.ConfigFlag  `help:"Read flags from this YAML file: their names without dashes; a key that no flag has is an error." type:"path" placeholder:"FILE"`
+
+	Serve   serveCmd   `cmd:"" group:"Server" help:"Run the server: REST API, pages and worker in one process."`
+	Worker  workerCmd  `cmd:"" group:"Server" help:"Run a further worker on a shared database."`
+	Migrate migrateCmd `cmd:"" group:"Server" help:"Bring the database's schema to this version."`
+	Demo    demoCmd    `cmd:"" group:"Server" help:"Run a server with a seeded organization to try everything out."`
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/auth"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+type serveCmd struct {
+	storage
+	logging
+	work
+	Listen       string   `help:"Address to listen on; port 0 picks a free one. Put a TLS certificate or a reverse proxy in front before listening beyond this machine." default:"127.0.0.1:8480"`
+	PublicURL    *url.URL `help:"Address under which people and clients reach the server, such as https://sign.example.com. The default is the listener's." placeholder:"URL"`
+	TLSCert      string   `name:"tls-cert" help:"PEM file of the TLS certificate and its chain." type:"existingfile" placeholder:"FILE"`
+	TLSKey       string   `name:"tls-key" help:"PEM file of the TLS private key." type:"existingfile" placeholder:"FILE"`
+	MetricsToken string   `help:"Bearer token that opens /metrics to other machines; without one it answers this machine only." placeholder:"TOKEN"`
+	Organization string   `help:"Name of the organization that the first start makes." default:"My organization"`
+	AdminName    string   `help:"Name of its first administrator." default:"Administrator"`
+	AdminEmail   string   `help:"E-mail address of its first administrator." default:"admin@example.com"`
+}
+
+// Validate is called by kong.
+func (c *serveCmd) Validate() error {
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("--tls-cert and --tls-key go together")
+	}
+	if u := c.PublicURL; u != nil && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return errors.New("--public-url must be an absolute http or https URL, such as https://sign.example.com")
+	}
+	return nil
+}
+
+// Run serves until interrupted.
+func (c *serveCmd) Run(ctx context.Context, io console) error {
+	log := c.logger(io.err)
+	listener, err := listen(ctx, c.Listen, c.TLSCert, c.TLSKey)
+	if err != nil {
+		return err
+	}
+	base := c.PublicURL
+	if base == nil {
+		base = listenerURL(listener, c.TLSCert != "")
+	}
+	sys, err := open(ctx, c.storage, c.work, log, []string{base.String()}, nil)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	defer sys.close(context.WithoutCancel(ctx))
+	if sys.pool == nil {
+		log.Warn("no timestamp authority is configured (--timestamp): signatures will not outlive their certificates")
+	}
+	first, err := bootstrap(ctx, sys, c.Organization, c.AdminName, c.AdminEmail)
+	if err != nil {
+		return err
+	}
+	if first != nil {
+		fmt.Fprintf(io.out, "Organization %q was created: %s\n", c.Organization, first.organization.ID)
+		fmt.Fprintf(io.out, "Sign in as its administrator with this link, once, until %s:\n  %s\n", first.expires.Format("2006-01-02 15:04 MST"), base.JoinPath("Web", "Invitation", first.invitation))
+		fmt.Fprintf(io.out, "API token of the administrator, shown only now:\n  %s\n", first.token)
+	}
+	h, err := sys.handler(c.PublicURL, c.ArtifactLimit, c.MetricsToken)
+	if err != nil {
+		return err
+	}
+	log.Info("serving", "address", base.String(), "version", buildVersion())
+	return sys.listenAndServe(ctx, listener, h)
+}
+
+func listenerURL(l net.Listener, tls bool) *url.URL {
+	u := &url.URL{Scheme: "http", Host: l.Addr().String()}
+	if tls {
+		u.Scheme = "https"
+	}
+	host, port, err := net.SplitHostPort(u.Host)
+	if ip := net.ParseIP(host); err == nil && ip != nil && (ip.IsUnspecified() || ip.IsLoopback()) {
+		u.Host = net.JoinHostPort("localhost", port)
+	}
+	return u
+}
+
+// bootstrapped is what the first start prints.
+type bootstrapped struct {
+	organization *signing.Organization
+	admin        *signing.User
+	token        string
+	invitation   string
+	expires      time.Time
+}
+
+// bootstrap makes the first organization with its administrator, token and invitation; nil when there is one already.
+func bootstrap(ctx context.Context, sys *system, organization, name, email string) (*bootstrapped, error) {
+	b := &bootstrapped{}
+	var err error
+	if b.organization, b.admin, err = sys.signing.Bootstrap(ctx, organization, name, email); signing.KindOf(err) == signing.KindConflict {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("create the first organization: %w", err)
+	}
+	a := adminActor(b.admin)
+	if b.token, _, err = sys.auth.IssueToken(ctx, a, signing.UserToken, b.admin.ID, auth.TokenOptions{Name: "first start"}); err != nil {
+		return nil, fmt.Errorf("issue the administrator's token: %w", err)
+	}
+	if b.invitation, b.expires, err = sys.auth.Invite(ctx, a, b.admin.ID); err != nil {
+		return nil, fmt.Errorf("invite the administrator: %w", err)
+	}
+	return b, nil
+}
+
+// adminActor lets set-up act as a user that it just created.
+func adminActor(u *signing.User) signing.Actor {
+	return signing.Actor{OrganizationID: u.OrganizationID, UserID: u.ID, Kind: u.Kind, Name: u.Name, Roles: u.Roles, Via: "set-up"}
+}
+
+type workerCmd struct {
+	storage
+	logging
+	work
+}
+
+// Run works until interrupted.
+func (c *workerCmd) Run(ctx context.Context, io console) error {
+	if c.embedded() {
+		return &exitError{exitUsage, errors.New("a further worker needs PostgreSQL (--database postgres://...): an embedded database serves one process, and 'countersign serve' has a worker inside")}
+	}
+	log := c.logger(io.err)
+	sys, err := open(ctx, c.storage, c.work, log, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer sys.close(context.WithoutCancel(ctx))
+	log.Info("working", "version", buildVersion())
+	return sys.runWorker(ctx)
+}
+
+type migrateCmd struct {
+	storage
+	logging
+}
+
+// Run migrates and exits.
+func (c *migrateCmd) Run(ctx context.Context, io console) error {
+	db, lock, err := c.openDatabase(ctx, c.logger(io.err))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := db.Close(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(io.out, "The database is at this version's schema.")
+	return err
+}

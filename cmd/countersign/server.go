@@ -1,0 +1,330 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"gocloud.dev/secrets"
+
+	"github.com/countersign-dev/countersign/artifact/timestamp"
+	"github.com/countersign-dev/countersign/internal/auth"
+	"github.com/countersign-dev/countersign/internal/httpapi"
+	"github.com/countersign-dev/countersign/internal/keystore/software"
+	"github.com/countersign-dev/countersign/internal/signing"
+	"github.com/countersign-dev/countersign/internal/store"
+	"github.com/countersign-dev/countersign/internal/worker"
+)
+
+// storage says where data is kept; serve, worker, migrate and demo share it.
+type storage struct {
+	Data      string `help:"Directory of the embedded database, the artifacts and the master key." default:"countersign-data" type:"path" placeholder:"DIR"`
+	Database  string `help:"Database: postgres://... for PostgreSQL. The default is an embedded SQLite file below --data." placeholder:"URL"`
+	MasterKey string `help:"Master key that seals private keys at rest: file:///PATH (made on first use) or base64key://KEY. The default is master.key below --data." placeholder:"URL"`
+}
+
+// logging says how to log.
+type logging struct {
+	LogLevel  slog.Level `help:"Least severe level to log: debug, info, warn or error." default:"info"`
+	LogFormat string     `help:"Format of log lines: text or json." default:"text" enum:"text,json"`
+}
+
+func (l logging) logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: l.LogLevel}
+	if l.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// work says how signing requests are processed.
+type work struct {
+	Timestamp      []string `help:"RFC 3161 timestamp authorities, tried in order. Without one, signatures carry no timestamp and end with their certificate." placeholder:"URL"`
+	Workers        int      `help:"Signing requests processed at the same time; 0 picks two for each processor." default:"0"`
+	ArtifactLimit  int64    `help:"Largest artifact in bytes." default:"4294967296"`
+	TemporaryFiles string   `help:"Directory for large nested files while signing; the default is tmp below --data." type:"path" placeholder:"DIR"`
+}
+
+// system is an opened installation: everything behind the listener.
+type system struct {
+	log     *slog.Logger
+	db      *store.DB
+	auth    *auth.Service
+	signing *signing.Service
+	worker  *worker.Worker
+	queue   *store.Queue
+	pool    *timestamp.Pool // nil without authorities
+	metrics *prometheus.Registry
+	lock    *os.File // of an embedded database; nil otherwise
+}
+
+func (s storage) embedded() bool {
+	return s.Database == "" || !strings.HasPrefix(s.Database, "postgres")
+}
+
+func (s storage) databaseURL() string {
+	if s.Database != "" {
+		return s.Database
+	}
+	return filepath.Join(s.Data, "countersign.db")
+}
+
+// openDatabase opens and migrates the database. An embedded one is locked against other processes, because leases of
+// dead workers are recovered at once when nobody else can hold one.
+func (s storage) openDatabase(ctx context.Context, log *slog.Logger) (db *store.DB, lock *os.File, err error) {
+	if err := os.MkdirAll(s.Data, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	if s.embedded() {
+		if lock, err = lockFile(filepath.Join(s.Data, "lock")); err != nil {
+			return nil, nil, err
+		}
+		defer func() {
+			if err != nil {
+				_ = lock.Close()
+			}
+		}()
+	}
+	db, err = store.Open(ctx, store.Config{URL: s.databaseURL(), Logger: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := db.Migrate(ctx); err != nil {
+		_ = db.Close()
+		return nil, nil, fmt.Errorf("migrate the database: %w", err)
+	}
+	return db, lock, nil
+}
+
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("another countersign process uses %s: an embedded database serves one process; stop the other one, or use PostgreSQL (--database postgres://...) for several", filepath.Dir(path))
+	}
+	return f, nil
+}
+
+// open assembles an installation. extra is a timestamp authority in front of those that w names; nil for none.
+func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []string, extra *timestamp.Member) (_ *system, err error) {
+	sys := &system{log: log, metrics: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			sys.close(context.WithoutCancel(ctx))
+		}
+	}()
+	if sys.db, sys.lock, err = s.openDatabase(ctx, log); err != nil {
+		return nil, err
+	}
+	blobs, err := store.OpenFileBlobs(filepath.Join(s.Data, "blobs"))
+	if err != nil {
+		return nil, err
+	}
+	keeperURL := s.MasterKey
+	if keeperURL == "" {
+		path, err := filepath.Abs(filepath.Join(s.Data, "master.key"))
+		if err != nil {
+			return nil, err
+		}
+		keeperURL = "file://" + path
+	}
+	keeper, err := software.OpenKeeper(ctx, keeperURL, nil)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := installationSecret(ctx, keeper, sys.db.SoftwareKeys())
+	if err != nil {
+		return nil, err
+	}
+	if sys.auth, err = auth.New(auth.Config{Store: sys.db, Log: log, Key: secret, Origins: origins}); err != nil {
+		return nil, err
+	}
+	temporary := w.TemporaryFiles
+	if temporary == "" {
+		temporary = filepath.Join(s.Data, "tmp")
+	}
+	if err := os.MkdirAll(temporary, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory for temporary files: %w", err)
+	}
+	config := signing.Config{
+		Store: sys.db, Blobs: blobs, Keys: software.New(keeper, sys.db.SoftwareKeys()), Log: log, TempDir: temporary,
+		Limits: signing.Limits{ArtifactBytes: w.ArtifactLimit},
+	}
+	if sys.pool, err = timestampPool(w.Timestamp, extra); err != nil {
+		return nil, err
+	}
+	if sys.pool != nil {
+		config.Timestamper = sys.pool
+	}
+	sys.signing = signing.New(config)
+	if sys.lock != nil {
+		if err := sys.signing.Recover(ctx); err != nil {
+			return nil, fmt.Errorf("recover interrupted signing requests: %w", err)
+		}
+	}
+	sys.worker = &worker.Worker{Domain: sys.signing, Log: log}
+	sys.queue, err = store.NewQueue(sys.db, func(ctx context.Context, j store.Job) error {
+		return sys.worker.Handle(ctx, j.Kind, j.Subject)
+	}, store.QueueConfig{Workers: w.Workers, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	registerMetrics(sys)
+	return sys, nil
+}
+
+// timestampPool returns the pool of authorities, or nil when there are none.
+func timestampPool(urls []string, extra *timestamp.Member) (*timestamp.Pool, error) {
+	var members []timestamp.Member
+	if extra != nil {
+		members = append(members, *extra)
+	}
+	client := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+	for _, u := range urls {
+		c, err := timestamp.NewClient(u, client, timestamp.ClientOptions{})
+		if err != nil {
+			return nil, err
+		}
+		members = append(members, timestamp.Member{Name: u, Timestamper: c})
+	}
+	if len(members) == 0 {
+		return nil, nil
+	}
+	return timestamp.NewPool(timestamp.PoolOptions{}, members...)
+}
+
+// installationSecret returns 32 random bytes that all processes of the installation share, sealed with the master key in
+// the database.
+func installationSecret(ctx context.Context, keeper *secrets.Keeper, keys store.SoftwareKeys) ([]byte, error) {
+	const id = "installation-secret"
+	for range 2 {
+		sealed, found, err := keys.Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			secret, err := keeper.Decrypt(ctx, sealed)
+			if err != nil {
+				return nil, fmt.Errorf("the master key is not the one that this database was set up with: %w", err)
+			}
+			return secret, nil
+		}
+		secret := make([]byte, 32)
+		_, _ = rand.Read(secret) // never fails
+		if sealed, err = keeper.Encrypt(ctx, secret); err != nil {
+			return nil, fmt.Errorf("seal the installation's secret: %w", err)
+		}
+		if err := keys.Put(ctx, id, sealed); err == nil {
+			return secret, nil
+		}
+		// Another process was faster; read what it wrote.
+	}
+	return nil, errors.New("store the installation's secret: the database neither keeps nor has it")
+}
+
+func (s *system) close(ctx context.Context) {
+	if s.auth != nil {
+		if err := s.auth.Close(ctx); err != nil {
+			s.log.Warn("closing sign-in", "error", err)
+		}
+	}
+	if s.db != nil {
+		if err := s.db.Close(); err != nil {
+			s.log.Warn("closing the database", "error", err)
+		}
+	}
+	if s.lock != nil {
+		_ = s.lock.Close()
+	}
+}
+
+// runWorker processes jobs and sweeps until ctx ends.
+func (s *system) runWorker(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.worker.Run(ctx) })
+	err := s.queue.Run(ctx)
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// handler returns everything that the listener serves.
+func (s *system) handler(public *url.URL, limit int64, metricsToken string) (http.Handler, error) {
+	operations := httpapi.New(httpapi.Config{Signing: s.signing, Auth: s.auth, Version: buildVersion(), Ready: s.db.Ping, Log: s.log})
+	api, err := httpapi.NewHandler(operations, httpapi.Options{Log: s.log, PublicURL: public, MaxArtifactBytes: limit})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metricsHandler(s.metrics, metricsToken))
+	mux.Handle("/", api)
+	return mux, nil
+}
+
+// shutdownGrace is how long running transfers and signatures may take after the signal to stop.
+const shutdownGrace = 30 * time.Second
+
+// listenAndServe serves the handler and the worker until ctx ends, then stops both gracefully. ready is called with the
+// listener's address once connections are accepted.
+func (s *system) listenAndServe(ctx context.Context, listener net.Listener, h http.Handler) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	server := httpapi.NewServer(h, s.log)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.runWorker(ctx); err != nil {
+			cancel(fmt.Errorf("worker: %w", err))
+		}
+	})
+	wg.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			cancel(fmt.Errorf("listener: %w", err))
+		}
+	})
+	<-ctx.Done()
+	s.log.Info("stopping", "grace", shutdownGrace)
+	graceful, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer done()
+	if err := server.Shutdown(graceful); err != nil {
+		s.log.Warn("some connections did not end in time", "error", err)
+		_ = server.Close()
+	}
+	wg.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// listen opens the address, with TLS when a certificate is given.
+func listen(ctx context.Context, address, certificate, key string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil || certificate == "" {
+		return l, err
+	}
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("load the TLS certificate: %w", err)
+	}
+	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}), nil
+}

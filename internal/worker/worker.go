@@ -1,0 +1,73 @@
+// Package worker runs the domain's background work: it advances the signing requests that jobs name, and looks now and
+// then for what nobody woke it up for.
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+// Domain is the work to do; *signing.Service does it.
+type Domain interface {
+	Advance(ctx context.Context, request signing.ID) error
+	Sweep(ctx context.Context) error
+	Retain(ctx context.Context) error
+}
+
+// KindAdvance is the kind of job that names a signing request to advance.
+const KindAdvance = "advance"
+
+// Worker does background work.
+type Worker struct {
+	Domain Domain
+	Log    *slog.Logger
+	// SweepEvery and RetainEvery are the pauses between two runs; 0 is 5 seconds and 1 hour.
+	SweepEvery, RetainEvery time.Duration
+}
+
+// Handle runs one job. A job of a kind that this version does not know is an error, so that it is tried again by a newer one.
+func (w *Worker) Handle(ctx context.Context, kind string, subject signing.ID) error {
+	switch kind {
+	case KindAdvance:
+		return w.Domain.Advance(ctx, subject)
+	default:
+		return fmt.Errorf("worker: unknown kind of job %q", kind)
+	}
+}
+
+// Run sweeps until ctx ends, and then waits for a run in progress.
+func (w *Worker) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { w.every(ctx, "sweep", or(w.SweepEvery, 5*time.Second), w.Domain.Sweep) })
+	wg.Go(func() { w.every(ctx, "retention", or(w.RetainEvery, time.Hour), w.Domain.Retain) })
+	wg.Wait()
+}
+
+// every calls fn at once and then after each pause, until ctx ends.
+func (w *Worker) every(ctx context.Context, name string, pause time.Duration, fn func(context.Context) error) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if err := fn(ctx); err != nil && ctx.Err() == nil {
+			w.Log.Error("background work failed; it runs again later", "work", name, "error", err)
+		}
+		timer.Reset(pause)
+	}
+}
+
+func or(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}

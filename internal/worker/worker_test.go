@@ -1,0 +1,63 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+// fake counts calls; what it counts is read only after Run returned or while its bubble is idle.
+type fake struct {
+	advanced []signing.ID
+	sweeps   int
+	retains  int
+	err      error
+}
+
+func (f *fake) Advance(_ context.Context, id signing.ID) error {
+	f.advanced = append(f.advanced, id)
+	return f.err
+}
+
+func (f *fake) Sweep(context.Context) error  { f.sweeps++; return f.err }
+func (f *fake) Retain(context.Context) error { f.retains++; return nil }
+
+func TestRunRepeatsAndSurvivesErrors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{err: errors.New("database is away")}
+		var log strings.Builder
+		w := &Worker{Domain: f, Log: slog.New(slog.NewTextHandler(&log, nil)), SweepEvery: time.Second, RetainEvery: 10 * time.Second}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { w.Run(ctx); close(done) }()
+		time.Sleep(10*time.Second + 500*time.Millisecond) // of the bubble's clock
+		synctest.Wait()
+		if f.sweeps != 11 || f.retains != 2 {
+			t.Errorf("after 10.5 s: %d sweeps and %d retention runs, want 11 and 2", f.sweeps, f.retains)
+		}
+		cancel()
+		<-done
+		if got := strings.Count(log.String(), "database is away"); got != 11 {
+			t.Errorf("%d failures were logged, want 11", got)
+		}
+	})
+}
+
+func TestHandle(t *testing.T) {
+	t.Parallel()
+	f := &fake{}
+	w := &Worker{Domain: f, Log: slog.New(slog.DiscardHandler)}
+	if err := w.Handle(t.Context(), KindAdvance, "r1"); err != nil || len(f.advanced) != 1 || f.advanced[0] != "r1" {
+		t.Errorf("advance job: error %v, advanced %v", err, f.advanced)
+	}
+	if err := w.Handle(t.Context(), "dance", "r1"); err == nil {
+		t.Error("a job of unknown kind was accepted")
+	}
+}
