@@ -119,14 +119,8 @@ func splitPath(escaped string) (prefix string, segments []string, ok bool) {
 // owns reports whether the path belongs to the API: everything below /api, and what begins with a segment that some route
 // begins with.
 func (rt *router) owns(escaped string) bool {
-	prefix, segments, ok := splitPath(escaped)
-	switch {
-	case prefix != "":
-		return true
-	case !ok || len(segments) == 0:
-		return false
-	}
-	return rt.root.literal[strings.ToLower(segments[0])] != nil
+	first, _, _ := strings.Cut(strings.TrimLeft(escaped, "/"), "/")
+	return strings.EqualFold(first, "api") || rt.root.literal[strings.ToLower(first)] != nil
 }
 
 // ServeHTTP calls the operation for the request with its path values set, or answers 404 or 405.
