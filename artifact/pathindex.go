@@ -2,7 +2,6 @@ package artifact
 
 import (
 	"slices"
-	"sort"
 	"strings"
 )
 
@@ -20,7 +19,8 @@ type trieNode struct {
 	wild     []wildEdge
 	byPrefix affixIndex // wild edges with a literal beginning
 	byEnd    affixIndex // wild edges with a literal end
-	floating []int      // wild edges with neither
+	byInner  affixIndex // wild edges with a literal elsewhere
+	floating []int      // wild edges without literals
 	deep     *trieNode  // behind **: reached without consuming a segment
 	loop     bool       // this node is behind **: any segment leads back to it
 	patterns []int      // that end here
@@ -31,7 +31,8 @@ type wildEdge struct {
 	next    *trieNode
 }
 
-// affixIndex finds edges by a literal that a segment begins or ends with.
+// affixIndex finds edges by a literal that a segment begins or ends with, or has
+// in it.
 type affixIndex struct {
 	lengths []int
 	edges   map[string][]int
@@ -80,7 +81,11 @@ func (n *trieNode) finish() {
 		prefix, suffix := edge.pattern.prefix(), edge.pattern.suffix()
 		switch {
 		case prefix == "" && suffix == "":
-			n.floating = append(n.floating, i)
+			if inner := edge.pattern.longestLiteral(); inner != "" {
+				n.byInner.add(inner, i)
+			} else {
+				n.floating = append(n.floating, i)
+			}
 		case len(prefix) > len(suffix):
 			n.byPrefix.add(prefix, i)
 		default:
@@ -141,6 +146,11 @@ func step(state, next []*trieNode, segment string) []*trieNode {
 			}
 			next = n.try(n.byEnd.edges[segment[len(segment)-length:]], next, segment)
 		}
+		for _, length := range n.byInner.lengths {
+			for at := 0; at+length <= len(segment); at++ {
+				next = n.try(n.byInner.edges[segment[at:at+length]], next, segment)
+			}
+		}
 		next = n.try(n.floating, next, segment)
 	}
 	return next
@@ -172,6 +182,6 @@ func (x *pathIndex) lookup(path string) []int {
 		}
 	}
 	found := matches(state, nil)
-	sort.Ints(found)
+	slices.Sort(found)
 	return found
 }

@@ -188,6 +188,19 @@ func (w *wildcard) suffix() string {
 	return ""
 }
 
+// longestLiteral returns what each match has in it somewhere.
+func (w *wildcard) longestLiteral() string {
+	longest := ""
+	for _, c := range w.chunks {
+		for _, a := range c.atoms {
+			if len(a.literal) > len(longest) {
+				longest = a.literal
+			}
+		}
+	}
+	return longest
+}
+
 // match tells whether the whole of s, folded if the pattern is, matches.
 func (w *wildcard) match(s string) bool {
 	first, last := w.chunks[0], w.chunks[len(w.chunks)-1]
