@@ -24,14 +24,16 @@ func copyFileRange(dst, src *os.File, off, n int64) (int64, error) {
 	var written int64
 	for written < n {
 		var copied int
-		failure := os.ErrClosed // unless both are open
+		var failure, inner error
 		position := off + written
-		from.Control(func(fromFD uintptr) {
-			to.Control(func(toFD uintptr) {
+		outer := from.Control(func(fromFD uintptr) {
+			inner = to.Control(func(toFD uintptr) {
 				copied, failure = unix.CopyFileRange(int(fromFD), &position, int(toFD), nil, int(min(n-written, most)), 0)
 			})
 		})
 		switch {
+		case outer != nil || inner != nil: // a file is closed; the ordinary copy says which
+			return written, nil
 		case errors.Is(failure, unix.EINTR):
 			continue
 		case errors.Is(failure, unix.ENOSPC), errors.Is(failure, unix.EDQUOT), errors.Is(failure, unix.EFBIG):

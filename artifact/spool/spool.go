@@ -163,9 +163,9 @@ func (s *Spool) spill() error {
 		path = ""
 	}
 	if _, err := file.WriteAt(s.memory, 0); err != nil {
-		file.Close()
+		err = errors.Join(err, file.Close())
 		if path != "" {
-			os.Remove(path)
+			err = errors.Join(err, os.Remove(path))
 		}
 		return fmt.Errorf("spool: %w", err)
 	}

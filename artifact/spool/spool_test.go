@@ -110,7 +110,7 @@ func TestMisuse(t *testing.T) {
 	if _, err := s.ReadAt(make([]byte, 1), -1); err == nil {
 		t.Error("a negative offset can be read")
 	}
-	if _, err := s.ReadAt(make([]byte, 1), 5); err != io.EOF {
+	if _, err := s.ReadAt(make([]byte, 1), 5); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
 	s.Close()

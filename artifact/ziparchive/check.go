@@ -264,7 +264,7 @@ func (e *Entry) descriptor(tail []byte, zip64, known bool, room int64) (length i
 			if len(form) == len(narrow) && (e.CompressedSize > max32 || e.Size > max32) {
 				continue
 			}
-			candidate := append(prefix[:len(prefix):len(prefix)], form...)
+			candidate := slices.Concat(prefix, form)
 			if !bytes.HasPrefix(tail, candidate) {
 				continue
 			}

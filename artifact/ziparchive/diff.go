@@ -176,7 +176,9 @@ func sameBytes(a, b io.Reader) (bool, error) {
 		n, err := io.ReadFull(a, x[:])
 		m, otherErr := io.ReadFull(b, y[:])
 		for _, err := range []error{err, otherErr} {
-			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			switch err { //nolint:errorlint // io.ReadFull returns these two as they are; wrapped they are failures
+			case nil, io.EOF, io.ErrUnexpectedEOF:
+			default:
 				return false, err
 			}
 		}

@@ -99,10 +99,10 @@ func sampleTree(t testing.TB) string {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chmod(filepath.Join(root, "bin/tool.exe"), 0o755); err != nil {
+	if err := os.Chmod(filepath.Join(root, "bin", "tool.exe"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("tool.exe", filepath.Join(root, "bin/link")); err != nil {
+	if err := os.Symlink("tool.exe", filepath.Join(root, "bin", "link")); err != nil {
 		t.Fatal(err)
 	}
 	return root

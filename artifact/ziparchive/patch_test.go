@@ -270,7 +270,7 @@ func TestFileToFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close()
+			t.Cleanup(func() { c.Close() })
 			if err := p.Replace(e, c); err != nil {
 				t.Fatal(err)
 			}
@@ -349,5 +349,46 @@ func TestInvalidChanges(t *testing.T) {
 	}
 	if _, err := Prepare(strings.NewReader("x"), 12, spool.Options{}); !is(err, UnsupportedMethod) {
 		t.Errorf("method 12: %v", err)
+	}
+}
+
+// TestGoSamples reads the archives that archive/zip is tested with, odd ones
+// among them: whatever is accepted is rewritten as it is, and the others are
+// refused for the reason they were made for.
+func TestGoSamples(t *testing.T) {
+	t.Parallel()
+	root := strings.TrimSpace(run(t, "", "go", "env", "GOROOT"))
+	paths, err := filepath.Glob(filepath.Join(root, "src", "archive", "zip", "testdata", "*.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(paths) < 10 {
+		t.Skipf("%s has no test data", root)
+	}
+	refused := map[string]Kind{
+		"comment-truncated.zip":  Malformed,
+		"dupdir.zip":             DuplicateName,
+		"readme.zip":             Malformed, // a byte behind the comment
+		"test-badbase.zip":       Mismatch,  // two central directories
+		"test-baddirsz.zip":      Malformed,
+		"test-prefix.zip":        Malformed, // bytes behind the comment
+		"test-trailing-junk.zip": Malformed,
+	}
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Base(path)
+		a, err := Open(bytes.NewReader(b), int64(len(b)), Options{})
+		if kind, bad := refused[name]; bad || err != nil {
+			if !is(err, kind) {
+				t.Errorf("%s: got %v, want %q", name, err, kind)
+			}
+			continue
+		}
+		if !bytes.Equal(patched(t, NewPatch(a)), b) {
+			t.Errorf("%s: an unchanged archive is rewritten as other bytes", name)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package ziparchive
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -52,7 +53,7 @@ func Prepare(content io.Reader, method uint16, o spool.Options) (_ *Prepared, er
 	p := &Prepared{method: method, spool: spool.New(o)}
 	defer func() {
 		if err != nil {
-			p.spool.Close()
+			err = errors.Join(err, p.spool.Close())
 		}
 	}()
 	buffer := copyBuffers.Get().(*[64 << 10]byte)
