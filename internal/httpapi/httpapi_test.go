@@ -460,37 +460,3 @@ func TestNewTraceID(t *testing.T) {
 		}
 	}
 }
-
-func TestBearerCredentials(t *testing.T) {
-	t.Parallel()
-	for header, want := range map[string]credentials{
-		"Bearer abc/+d==":                    {apiToken: "abc/+d=="},
-		"bearer abc":                         {apiToken: "abc"},
-		"Bearer  abc ":                       {apiToken: "abc"},
-		"Bearer abc:def":                     {apiToken: "abc", buildSystemToken: "def"},
-		"Bearer":                             {},
-		"Bearer :def":                        {},
-		"Bearer abc:":                        {},
-		"Bearer abc:def:ghi":                 {},
-		"Bearer a b":                         {},
-		"Basic YTpi":                         {},
-		"Bearer a\x7fb":                      {},
-		"Bearer tök":                         {},
-		"abc":                                {},
-		"":                                   {},
-		"Bearer " + strings.Repeat("x", 600): {},
-	} {
-		got, err := bearerCredentials(http.Header{"Authorization": {header}})
-		if got != want || (want == credentials{}) != (signing.KindOf(err) == signing.KindUnauthenticated) {
-			t.Errorf("%q: %+v, %v", header, got, err)
-		}
-		if err != nil && len(header) > 10 && strings.Contains(err.Error(), header) {
-			t.Errorf("the error repeats the header: %v", err)
-		}
-	}
-	for _, values := range [][]string{nil, {"Bearer a", "Bearer b"}} {
-		if _, err := bearerCredentials(http.Header{"Authorization": values}); signing.KindOf(err) != signing.KindUnauthenticated {
-			t.Errorf("%q: %v", values, err)
-		}
-	}
-}
