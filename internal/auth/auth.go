@@ -180,6 +180,14 @@ func mayManage(by signing.Actor, u *signing.User) error {
 	return nil
 }
 
+// accountOperation is what seeing or ending a user's credentials is: managing one's own account, or managing users.
+func accountOperation(by signing.Actor, user signing.ID) signing.Operation {
+	if by.UserID == user {
+		return signing.OpManageOwnAccount
+	}
+	return signing.OpManageUsers
+}
+
 func forbidden(op signing.Operation) error {
 	return signing.Errorf(signing.KindForbidden, "You do not have the permission to %s.", op)
 }

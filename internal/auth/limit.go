@@ -64,6 +64,9 @@ func (l *limiter) take(key string, now time.Time) error {
 	}
 }
 
+// giveBack returns an attempt that take took.
+func (l *limiter) giveBack(key string) { l.slot(key).Add(-l.interval) }
+
 // reset fills the key's bucket.
 func (l *limiter) reset(key string) { l.slot(key).Store(0) }
 

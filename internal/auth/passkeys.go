@@ -408,6 +408,7 @@ func (s *Service) SignInWithPasskey(ctx context.Context, state string, response 
 		s.failSignIn(u, methodPasskey, refused.Error(), c)
 		return SignedIn{}, unauthenticated(passkeyRefused)
 	}
+	s.networks.giveBack(network(c.Address))
 	return in, nil
 }
 

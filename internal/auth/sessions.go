@@ -284,11 +284,7 @@ func (s *Service) forgetSessionsOf(user signing.ID) {
 
 // maySeeSignIn checks that the actor may see and end, but not set up, how the user signs in.
 func maySeeSignIn(by signing.Actor, user signing.ID) error {
-	op := signing.OpManageUsers
-	if by.UserID == user {
-		op = signing.OpManageOwnAccount
-	}
-	if !by.Allowed(op) {
+	if op := accountOperation(by, user); !by.Allowed(op) {
 		return forbidden(op)
 	}
 	return nil

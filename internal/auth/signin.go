@@ -96,6 +96,7 @@ func (s *Service) SignIn(ctx context.Context, email, password string, c Client) 
 		in, err := s.enterByPassword(ctx, open[0], password, upgrade, c)
 		if err == nil {
 			s.accounts.reset(strings.ToLower(email))
+			s.networks.giveBack(network(c.Address))
 		}
 		return in, nil, err
 	}

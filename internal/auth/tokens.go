@@ -261,8 +261,8 @@ func mayIssue(ctx context.Context, tx signing.Tx, by signing.Actor, kind signing
 		}
 		return nil
 	}
-	if by.UserID != owner && !by.Allowed(signing.OpManageUsers) {
-		return forbidden(signing.OpManageUsers) // before anything tells whether there is such a user
+	if op := accountOperation(by, owner); !by.Allowed(op) {
+		return forbidden(op) // before anything tells whether there is such a user
 	}
 	u, err := tx.User(ctx, by.OrganizationID, owner)
 	switch {
@@ -272,19 +272,14 @@ func mayIssue(ctx context.Context, tx signing.Tx, by signing.Actor, kind signing
 		return mayManage(by, u)
 	case !isSelf(by, u):
 		return signing.Errorf(signing.KindForbidden, "A personal API token is issued by its owner only; for a build system, create a CI user.")
-	case !by.Allowed(signing.OpManageOwnAccount):
-		return forbidden(signing.OpManageOwnAccount)
 	}
 	return nil
 }
 
 func mayRevoke(ctx context.Context, tx signing.Tx, by signing.Actor, kind signing.TokenKind, owner signing.ID) (audit.Object, error) {
-	op := signing.OpManageUsers
-	switch {
-	case kind == signing.BuildSystemToken:
+	op := accountOperation(by, owner)
+	if kind == signing.BuildSystemToken {
 		op = signing.OpManageBuildSystems
-	case by.UserID == owner:
-		op = signing.OpManageOwnAccount
 	}
 	if !by.Allowed(op) {
 		return audit.Object{}, forbidden(op)
