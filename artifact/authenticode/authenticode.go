@@ -91,14 +91,18 @@ func Sign(ctx context.Context, subject Subject, digest []byte, opts Options) ([]
 	if err != nil {
 		return nil, err
 	}
-	if len(digest) != opts.hash().Size() {
-		return nil, fmt.Errorf("authenticode: digest of %d octets; %v has %d", len(digest), opts.hash(), opts.hash().Size())
+	return sign(ctx, subject, digest, signOptions)
+}
+
+func sign(ctx context.Context, subject Subject, digest []byte, opts cms.SignOptions) ([]byte, error) {
+	if len(digest) != opts.Hash.Size() {
+		return nil, fmt.Errorf("authenticode: digest of %d octets; %v has %d", len(digest), opts.Hash, opts.Hash.Size())
 	}
-	content, err := IndirectData{Subject: subject, Hash: opts.hash(), Digest: digest}.marshal()
+	content, err := IndirectData{Subject: subject, Hash: opts.Hash, Digest: digest}.marshal()
 	if err != nil {
 		return nil, err
 	}
-	return cms.Sign(ctx, cms.PKCS7(oidIndirectData, content), signOptions)
+	return cms.Sign(ctx, cms.PKCS7(oidIndirectData, content), opts)
 }
 
 // Nest puts the signature added into the existing one, as a value of the unsigned

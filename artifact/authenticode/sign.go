@@ -40,7 +40,8 @@ type Result struct {
 // image, whose headers lie, or which has data behind its certificate table gives
 // a *FormatError. When SignPE fails, what dst holds is of no use.
 func SignPE(ctx context.Context, dst io.WriterAt, src io.ReaderAt, size int64, opts Options) (*Result, error) {
-	if err := opts.Validate(); err != nil {
+	signOptions, err := opts.cms()
+	if err != nil {
 		return nil, err
 	}
 	img, err := parseImage(src, size)
@@ -71,7 +72,7 @@ func SignPE(ctx context.Context, dst io.WriterAt, src io.ReaderAt, size int64, o
 	h.Write(padding)
 
 	result := &Result{Hash: opts.hash(), Digest: h.Sum(nil)}
-	if result.Signature, err = Sign(ctx, PEImage(), result.Digest, opts); err != nil {
+	if result.Signature, err = sign(ctx, PEImage(), result.Digest, signOptions); err != nil {
 		return nil, err
 	}
 	table, err := img.marshalTable(existing, result.Signature)
