@@ -50,37 +50,34 @@ type candidate struct {
 // parseCandidates reads the signature in blob and those nested in it. It always
 // returns at least one.
 func parseCandidates(blob []byte) []candidate {
-	all := appendCandidates(nil, blob, candidate{}, 0)
-	if sd := all[0].sd; sd != nil {
-		if _, rest, _ := cms.ParsePrefix(blob); len(rest) >= certificateAlignment || len(bytes.Trim(rest, "\x00")) > 0 {
-			all[0].problems = append(all[0].problems, warning(ProblemHiddenData, "The signature is followed by %d octets that no signature covers.", len(rest)))
-		}
+	all, rest := appendCandidates(nil, blob, candidate{}, 0)
+	if len(rest) >= certificateAlignment || len(bytes.Trim(rest, "\x00")) > 0 {
+		all[0].problems = append(all[0].problems, warning(ProblemHiddenData, "The signature is followed by %d octets that no signature covers.", len(rest)))
 	}
 	return all
 }
 
-func appendCandidates(all []candidate, blob []byte, c candidate, depth int) []candidate {
-	if c.sd, _, c.err = cms.ParsePrefix(blob); c.err == nil {
-		if len(c.sd.Signers) != 1 {
-			c.err = &cms.ParseError{Field: "signerInfos", Reason: fmt.Sprintf("has %d signers; Authenticode has one", len(c.sd.Signers))}
-		} else {
-			c.indirect, c.err = ParseIndirectData(c.sd)
-		}
+func appendCandidates(all []candidate, blob []byte, c candidate, depth int) (_ []candidate, rest []byte) {
+	if c.sd, rest, c.err = cms.ParsePrefix(blob); c.err != nil {
+		return append(all, c), nil
 	}
-	if all = append(all, c); c.sd == nil || len(c.sd.Signers) == 0 {
-		return all
+	if len(c.sd.Signers) != 1 {
+		c.err = &cms.ParseError{Field: "signerInfos", Reason: fmt.Sprintf("has %d signers; Authenticode has one", len(c.sd.Signers))}
+		return append(all, c), rest
 	}
-	self := len(all) - 1
+	c.indirect, c.err = ParseIndirectData(c.sd)
+	self := len(all)
+	all = append(all, c)
 	outer := append(c.outer[:len(c.outer):len(c.outer)], c.sd.Certificates...)
 	for _, nested := range c.sd.Signers[0].UnsignedAttributes.Values(cms.OIDAttributeNestedSignature) {
 		if depth+1 == maxNesting || len(all) == maxSignatures {
-			all[self].err = fmt.Errorf("more nested signatures than %d, or deeper than %d levels", maxSignatures, maxNesting)
 			all[self].indirect = nil
-			return all
+			all[self].err = fmt.Errorf("more nested signatures than %d, or deeper than %d levels", maxSignatures, maxNesting)
+			break
 		}
-		all = appendCandidates(all, nested, candidate{nested: true, outer: outer}, depth+1)
+		all, _ = appendCandidates(all, nested, candidate{nested: true, outer: outer}, depth+1)
 	}
-	return all
+	return all, rest
 }
 
 // verify judges the signature. Its errors are those of digest.
@@ -103,8 +100,8 @@ func (c candidate) verify(subjectType asn1.ObjectIdentifier, digest func(crypto.
 	if c.sd.Unparsed > 0 {
 		s.Problems = append(s.Problems, warning(ProblemUnparsed, "%d of the embedded certificates cannot be read.", c.sd.Unparsed))
 	}
-	if c.indirect.Hash == crypto.SHA1 {
-		s.Problems = append(s.Problems, warning(ProblemWeakHash, "The file is signed by its SHA-1 digest, for which other files can be made."))
+	if c.indirect.Hash == crypto.SHA1 || signer.Hash == crypto.SHA1 {
+		s.Problems = append(s.Problems, warning(ProblemWeakHash, "The signature rests on a SHA-1 digest, for which other files can be made."))
 	}
 
 	if !c.indirect.Subject.Type.Equal(subjectType) {

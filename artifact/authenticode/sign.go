@@ -17,7 +17,7 @@ const (
 	certificateRevision2  = 0x0200
 	certificatePKCSSigned = 0x0002
 	certificateAlignment  = 8
-	maxCertificateTable   = 64 << 20 // that is read into memory
+	maxCertificateTable   = 16 << 20 // that is read into memory
 	maxCertificates       = 64       // entries of a certificate table
 )
 

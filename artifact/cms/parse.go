@@ -3,6 +3,7 @@ package cms
 import (
 	"bytes"
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
@@ -18,6 +19,7 @@ const (
 	maxSigners      = 64
 	maxAttributes   = 256  // of one signer, signed or unsigned
 	maxValues       = 1024 // of one attribute
+	maxRSABits      = 16384
 )
 
 // SignedData is a parsed CMS or PKCS#7 SignedData (RFC 5652 section 5.1).
@@ -29,7 +31,8 @@ type SignedData struct {
 	Content     []byte // contents octets of the content element: what its digest covers
 	ContentDER  []byte // the content element with tag and length
 
-	// Certificates are those that could be parsed; Unparsed counts the others.
+	// Certificates are those that can be used; Unparsed counts the others, which
+	// are malformed or have an RSA key of more than 16384 bits.
 	Certificates []*x509.Certificate
 	Unparsed     int
 	Signers      []*SignerInfo
@@ -180,13 +183,20 @@ func (sd *SignedData) parseCertificates(body *cryptobyte.String) error {
 		}
 		// One odd certificate, of which nothing may depend, is no reason to give
 		// the signature up.
-		if c, err := x509.ParseCertificate(element); err == nil {
+		if c, err := x509.ParseCertificate(element); err == nil && bearable(c) {
 			sd.Certificates = append(sd.Certificates, c)
 		} else {
 			sd.Unparsed++
 		}
 	}
 	return nil
+}
+
+// bearable tells whether a key can be used in reasonable time: with an RSA key of
+// a million bits, one signature takes minutes to check.
+func bearable(c *x509.Certificate) bool {
+	key, isRSA := c.PublicKey.(*rsa.PublicKey)
+	return !isRSA || key.N.BitLen() <= maxRSABits
 }
 
 // parseSignerInfo reads one SignerInfo element.

@@ -184,17 +184,19 @@ func Chain(leaf *x509.Certificate, intermediates []*x509.Certificate, opts Chain
 	}
 	chains, err := leaf.Verify(verify)
 	if err != nil && opts.SystemRoots {
-		if system, poolErr := x509.SystemCertPool(); poolErr == nil {
-			verify.Roots = system
-			if fromSystem, systemErr := leaf.Verify(verify); systemErr == nil {
-				chains, err = fromSystem, nil
-			}
+		own := chainError(err, opts.Time)
+		if verify.Roots, err = x509.SystemCertPool(); err == nil {
+			chains, err = leaf.Verify(verify)
+		}
+		// A root that is known says more about what is wrong.
+		if err != nil && own.Problem != ChainUntrustedRoot {
+			return nil, own
 		}
 	}
-	if err == nil {
-		return chains[0], nil
+	if err != nil {
+		return nil, chainError(err, opts.Time)
 	}
-	return nil, chainError(err, opts.Time)
+	return chains[0], nil
 }
 
 func chainError(err error, at time.Time) *ChainError {
