@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -278,7 +279,7 @@ func (s *Service) plan(ctx context.Context, j *job, src artifact.Source) (*artif
 	if len(plan.Violations) > 0 {
 		f := &Failure{Code: "Plan"}
 		for _, v := range plan.Violations {
-			f.Details = append(f.Details, describe(v))
+			f.Details = append(f.Details, describe(src.Name, v))
 		}
 		f.Message = "The artifact does not fit its artifact configuration: " + f.Details[0]
 		if n := len(f.Details) - 1; n > 0 {
@@ -289,11 +290,8 @@ func (s *Service) plan(ctx context.Context, j *job, src artifact.Source) (*artif
 	return plan, nil
 }
 
-func describe(v artifact.Violation) string {
-	text := v.Message
-	if v.Path != "" {
-		text = v.Path + ": " + text
-	}
+func describe(artifactName string, v artifact.Violation) string {
+	text := cmp.Or(v.Path, artifactName) + ": " + v.Message
 	if v.Rule != "" {
 		text += fmt.Sprintf(" [%s, line %d]", v.Rule, v.Line)
 	}

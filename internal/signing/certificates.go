@@ -30,7 +30,7 @@ type NewCertificate struct {
 
 // CreateSelfSigned generates a key pair and a self-signed certificate for it.
 func (s *Service) CreateSelfSigned(ctx context.Context, a Actor, n NewCertificate) (*Certificate, error) {
-	return s.createWithKey(ctx, a, n, SelfSigned, func(c *Certificate, key crypto.Signer) error {
+	return s.createWithKey(ctx, a, n, SelfSigned, func(n NewCertificate, c *Certificate, key crypto.Signer) error {
 		subject, err := certificate.ParseSubject(n.Subject)
 		if err != nil {
 			return err
@@ -49,7 +49,7 @@ func (s *Service) CreateSelfSigned(ctx context.Context, a Actor, n NewCertificat
 // CreateRequest generates a key pair and a certificate signing request (PKCS#10) for it. The certificate is usable once
 // the issued one was uploaded.
 func (s *Service) CreateRequest(ctx context.Context, a Actor, n NewCertificate) (*Certificate, error) {
-	return s.createWithKey(ctx, a, n, Csr, func(c *Certificate, key crypto.Signer) error {
+	return s.createWithKey(ctx, a, n, Csr, func(n NewCertificate, c *Certificate, key crypto.Signer) error {
 		subject, err := certificate.ParseSubject(n.Subject)
 		if err != nil {
 			return err
@@ -62,7 +62,7 @@ func (s *Service) CreateRequest(ctx context.Context, a Actor, n NewCertificate) 
 
 // createWithKey generates a key, lets it make its one own signature, and stores the certificate. When anything fails,
 // the key is deleted again.
-func (s *Service) createWithKey(ctx context.Context, a Actor, n NewCertificate, method CreationMethod, first func(*Certificate, crypto.Signer) error) (*Certificate, error) {
+func (s *Service) createWithKey(ctx context.Context, a Actor, n NewCertificate, method CreationMethod, first func(NewCertificate, *Certificate, crypto.Signer) error) (*Certificate, error) {
 	if n.KeyAlgorithm == "" {
 		n.KeyAlgorithm = string(certificate.RSA3072)
 	}
@@ -93,14 +93,14 @@ func (s *Service) createWithKey(ctx context.Context, a Actor, n NewCertificate, 
 	if err != nil {
 		return nil, fmt.Errorf("generate the key: %w", err)
 	}
-	if err := s.storeWithKey(ctx, a, c, keyID, public, first); err != nil {
+	if err := s.storeWithKey(ctx, a, c, keyID, public, func(key crypto.Signer) error { return first(n, c, key) }); err != nil {
 		_ = s.keys.Delete(context.WithoutCancel(ctx), keyID) // unused: no certificate refers to it
 		return nil, err
 	}
 	return c, nil
 }
 
-func (s *Service) storeWithKey(ctx context.Context, a Actor, c *Certificate, keyID string, public crypto.PublicKey, first func(*Certificate, crypto.Signer) error) error {
+func (s *Service) storeWithKey(ctx context.Context, a Actor, c *Certificate, keyID string, public crypto.PublicKey, first func(crypto.Signer) error) error {
 	algorithm, err := certificate.AlgorithmOf(public)
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (s *Service) storeWithKey(ctx context.Context, a Actor, c *Certificate, key
 			return err
 		}
 		defer closeKey()
-		if err := first(c, key); err != nil {
+		if err := first(key); err != nil {
 			return fmt.Errorf("create the certificate: %w", err)
 		}
 	}

@@ -42,9 +42,13 @@ func (v *validation) name(field, name string) {
 	}
 }
 
+// text checks a free text: bounded, and storable in every database.
 func (v *validation) text(field, text string) {
 	if n := utf8.RuneCountInString(text); n > maxText {
 		v.add(field, "The text has %d characters; at most %d are allowed.", n, maxText)
+	}
+	if strings.ContainsRune(text, 0) || !utf8.ValidString(text) {
+		v.add(field, "The text is not valid: it contains a NUL character or is not UTF-8.")
 	}
 }
 

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"slices"
 	"time"
-	"unicode/utf8"
 )
-
-const maxComment = 4000 // runes
 
 // Approve records the actor's approval. When it is the last one needed, the request goes on to be signed.
 func (s *Service) Approve(ctx context.Context, a Actor, id ID, comment string) (*Request, error) {
@@ -21,8 +18,10 @@ func (s *Service) Deny(ctx context.Context, a Actor, id ID, comment string) (*Re
 }
 
 func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision, comment string) (*Request, error) {
-	if utf8.RuneCountInString(comment) > maxComment {
-		return nil, Invalid("Comment", "The comment has more than %d characters.", maxComment)
+	var v validation
+	v.text("Comment", comment)
+	if err := v.err(); err != nil {
+		return nil, err
 	}
 	var r *Request
 	err := s.store.Tx(ctx, func(tx Tx) (err error) {
@@ -135,8 +134,10 @@ func (s *Service) reopenApproval(ctx context.Context, tx Tx, r *Request, given, 
 
 // Cancel ends a request that is not final. A signature being made meanwhile is thrown away.
 func (s *Service) Cancel(ctx context.Context, a Actor, id ID, comment string) (*Request, error) {
-	if utf8.RuneCountInString(comment) > maxComment {
-		return nil, Invalid("Comment", "The comment has more than %d characters.", maxComment)
+	var v validation
+	v.text("Comment", comment)
+	if err := v.err(); err != nil {
+		return nil, err
 	}
 	var r *Request
 	err := s.store.Tx(ctx, func(tx Tx) (err error) {

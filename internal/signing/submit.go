@@ -20,11 +20,9 @@ import (
 
 // Bounds of what a submission may carry.
 const (
-	maxDescription    = 4000 // runes
 	maxParameters     = 100
-	maxParameterValue = 4000 // runes
 	maxFileName       = 255  // bytes
-	maxOriginField    = 2000 // runes
+	maxOriginField    = 2000 // bytes of a repository URL
 	maxCancelSeconds  = 366 * 24 * 3600
 )
 
@@ -299,9 +297,7 @@ func checkSubmission(t *resolved, sub Submission) (map[string]string, error) {
 	if !t.configuration.Active {
 		v.add("ArtifactConfigurationSlug", "The artifact configuration with slug '%s' is deactivated.", t.configuration.Slug)
 	}
-	if utf8.RuneCountInString(sub.Description) > maxDescription {
-		v.add("Description", "The description has more than %d characters.", maxDescription)
-	}
+	v.text("Description", sub.Description)
 	if sub.CancellationTimeout < 0 || sub.CancellationTimeout > maxCancelSeconds*time.Second {
 		v.add("CancellationTimeoutInSeconds", "The cancellation timeout must be between 0 (none) and %d seconds.", maxCancelSeconds)
 	}
@@ -333,9 +329,7 @@ func checkOrigin(v *validation, o *Origin) {
 		{"Origin.RepositoryData.CommitId", o.CommitID},
 		{"Origin.BuildData.Url", o.BuildURL},
 	} {
-		if utf8.RuneCountInString(f.value) > maxOriginField {
-			v.add(f.name, "The value has more than %d characters.", maxOriginField)
-		}
+		v.text(f.name, f.value)
 	}
 	if u := o.BuildURL; u != "" && !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://") {
 		v.add("Origin.BuildData.Url", "The build's URL must be an absolute http or https URL.")
@@ -364,9 +358,8 @@ func checkParameters(v *validation, version *ConfigurationVersion, given map[str
 			v.add("Parameters", "'%s' is not a parameter name: letters, digits, '.', '_' and '-' only, at most 100.", truncate(name, 120))
 		case i < 0:
 			v.add("Parameters."+name, "The artifact configuration declares no parameter '%s'%s.", name, declaredNames(declared))
-		case utf8.RuneCountInString(value) > maxParameterValue:
-			v.add("Parameters."+name, "The value has more than %d characters.", maxParameterValue)
 		default:
+			v.text("Parameters."+name, value)
 			values[declared[i].Name] = value
 		}
 	}
@@ -538,9 +531,7 @@ func (s *Service) resolveResubmit(ctx context.Context, tx Tx, a Actor, re Resubm
 	case original.ArtifactsDeletedAt != nil || original.Unsigned.BlobID == "":
 		v.add("OriginalSigningRequestId", "The signing request's artifact was deleted after its retention time; submit it anew.")
 	}
-	if utf8.RuneCountInString(re.Description) > maxDescription {
-		v.add("Description", "The description has more than %d characters.", maxDescription)
-	}
+	v.text("Description", re.Description)
 	if re.CancellationTimeout < 0 || re.CancellationTimeout > maxCancelSeconds*time.Second {
 		v.add("CancellationTimeoutInSeconds", "The cancellation timeout must be between 0 (none) and %d seconds.", maxCancelSeconds)
 	}

@@ -1,0 +1,453 @@
+package signing_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/countersign-dev/countersign/artifact/authenticode"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+func (w *world) eventsUnchecked(t *testing.T, object signing.ID) []string {
+	t.Helper()
+	leaves, err := w.AuditEntries(t.Context(), w.Admin, signing.AuditFilter{ObjectID: object, Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, l := range leaves {
+		e, err := audit.Decode(l.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, strings.TrimPrefix(e.Event, "SigningRequest."))
+	}
+	return names
+}
+
+func TestReleaseScenario(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+
+	test := w.submit(t, "test-signing", func(s *signing.Submission) {
+		s.Description = "candidate"
+		s.Parameters = map[string]string{"VERSION": "2.1"}
+	})
+	if got := test.Workflow.Status(); got != signing.InProgress {
+		t.Errorf("after submission the status is %s", got)
+	}
+	_, err := w.SignedArtifact(ctx, w.CI, test.ID)
+	wantKind(t, err, signing.KindInvalid)
+	if got := w.advance(t, test.ID); got.Workflow != signing.WorkflowCompleted || got.Parameters["version"] != "2.1" {
+		t.Fatalf("test-signing ended as %s (%+v) with parameters %v", got.Workflow, got.Failure, got.Parameters)
+	}
+	if want := []string{"Submitted", "SigningStarted", "Completed"}; !slices.Equal(w.events(t, test.ID), want) {
+		t.Errorf("audit entries %v, want %v", w.events(t, test.ID), want)
+	}
+
+	release, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: test.ID, PolicySlug: "RELEASE-signing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(test.Unsigned, release.Unsigned); diff != "" || release.OriginalID != test.ID || release.Description != "candidate" ||
+		release.ConfigurationVersion != test.ConfigurationVersion || release.Parameters["version"] != "2.1" {
+		t.Errorf("the resubmit is not the very same artifact: %s %+v", diff, release)
+	}
+	if got := w.advance(t, release.ID); got.Workflow != signing.WorkflowWaitingForApproval {
+		t.Fatalf("release-signing is %s, %+v", got.Workflow, got.Failure)
+	}
+	if got := w.advance(t, release.ID); got.Workflow != signing.WorkflowWaitingForApproval {
+		t.Fatalf("advancing a waiting request made it %s", got.Workflow)
+	}
+	if resolved, err := w.Resolved(ctx, w.Approver, release.ID); err != nil || !bytes.Contains(resolved.Plan, []byte("authenticode-sign")) {
+		t.Errorf("an approver sees the plan %s, %v", resolved.Plan, err)
+	}
+	approved, err := w.Approve(ctx, w.Approver, release.ID, "tested")
+	if err != nil || approved.Workflow != signing.WorkflowQueuedForProcessing {
+		t.Fatalf("approval: %v, %v", approved, err)
+	}
+	if got := w.advance(t, release.ID); got.Workflow != signing.WorkflowCompleted {
+		t.Fatalf("release-signing ended as %s, %+v", got.Workflow, got.Failure)
+	}
+	if want := []string{"Submitted", "ApprovalRequested", "Approved", "SigningStarted", "Completed"}; !slices.Equal(w.events(t, release.ID), want) {
+		t.Errorf("audit entries %v, want %v", w.events(t, release.ID), want)
+	}
+	for id, subject := range map[signing.ID]string{test.ID: "CN=test", release.ID: "CN=release"} {
+		raw := w.signed(t, id)
+		report, err := authenticode.VerifyPE(ctx, bytes.NewReader(raw), int64(len(raw)), authenticode.VerifyOptions{})
+		if err != nil || len(report.Signatures) != 1 || report.Signatures[0].Signer.Subject != subject {
+			t.Errorf("signed artifact: %+v, %v; want one signature of %s", report, err, subject)
+		}
+	}
+	view, err := w.Request(ctx, w.CI, test.ID)
+	if err != nil || len(view.Resubmits) != 1 || view.Resubmits[0].ID != release.ID || !view.May.Resubmit || view.May.Approve || view.May.Cancel {
+		t.Errorf("view of the original: %+v, %v", view, err)
+	}
+}
+
+func TestResubmitRules(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	pending := w.submit(t, "release-signing")
+	done := w.submit(t, "test-signing")
+	if got := w.advance(t, done.ID); got.Workflow != signing.WorkflowCompleted {
+		t.Fatalf("%s %+v", got.Workflow, got.Failure)
+	}
+	resubmit := func(a signing.Actor, original signing.ID, policy string) error {
+		_, err := w.Resubmit(ctx, a, signing.Resubmission{OriginalID: original, PolicySlug: policy})
+		return err
+	}
+	wantKind(t, resubmit(w.CI, pending.ID, "test-signing"), signing.KindInvalid) // not completed
+	wantKind(t, resubmit(w.CI, done.ID, "nonsense"), signing.KindInvalid)
+	wantKind(t, resubmit(w.CI, signing.NewID(), "test-signing"), signing.KindInvalid)
+	wantKind(t, resubmit(w.CI, done.ID, ""), signing.KindInvalid)
+	wantKind(t, resubmit(w.Approver, done.ID, "release-signing"), signing.KindForbidden) // sees it, is no submitter of the new policy
+	wantKind(t, resubmit(w.Admin, done.ID, "release-signing"), signing.KindForbidden)    // no role submits
+	if known, unknown := resubmit(w.Stranger, done.ID, "release-signing"), resubmit(w.Stranger, signing.NewID(), "release-signing"); known == nil || strings.ReplaceAll(known.Error(), string(done.ID), "") == "" || signing.KindOf(known) != signing.KindOf(unknown) {
+		t.Errorf("a stranger learns that the request exists: %v, %v", known, unknown)
+	}
+	if known, unknown := resubmit(w.Foreigner, done.ID, "release-signing"), resubmit(w.Foreigner, signing.NewID(), "release-signing"); signing.KindOf(known) != signing.KindOf(unknown) || signing.KindOf(known) != signing.KindInvalid {
+		t.Errorf("another organization learns that the request exists: %v, %v", known, unknown)
+	}
+	other, err := w.db, error(nil)
+	_ = other
+	_, err = w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: done.ID, PolicyID: w.policyID(t, "other", "test-signing")})
+	wantKind(t, err, signing.KindInvalid) // a policy of another project
+	if _, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: done.ID, PolicyID: w.policyID(t, "app", "release-signing")}); err != nil {
+		t.Errorf("resubmit by policy id: %v", err)
+	}
+	if _, err := w.EditConfiguration(ctx, w.Admin, "app", "exe", signing.ConfigurationEdit{XML: ptr(strings.Replace(exeConfiguration, "<authenticode-sign/>", `<authenticode-sign description="new"/>`, 1))}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: done.ID, PolicySlug: "test-signing"})
+	if err != nil || again.ConfigurationVersion != 1 {
+		t.Errorf("a resubmit after a configuration change uses version %+v, want 1: %v", again, err)
+	}
+}
+
+func (w *world) policyID(t *testing.T, project, policy string) signing.ID {
+	t.Helper()
+	p, err := w.Project(t.Context(), w.Admin, project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(p.Policies, func(p *signing.Policy) bool { return p.Slug == policy })
+	return p.Policies[i].ID
+}
+
+func TestApprovals(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	r := w.submit(t, "two-eyes")
+	_, err := w.Approve(ctx, w.Approver, r.ID, "")
+	wantKind(t, err, signing.KindConflict) // not examined yet
+	w.advance(t, r.ID)
+	_, err = w.Approve(ctx, w.Admin, r.ID, "")
+	wantKind(t, err, signing.KindForbidden)
+	_, err = w.Approve(ctx, w.Stranger, r.ID, "")
+	wantKind(t, err, signing.KindNotFound)
+	_, err = w.Approve(ctx, w.Foreigner, r.ID, "")
+	wantKind(t, err, signing.KindNotFound)
+	if got, err := w.Approve(ctx, w.Approver, r.ID, "one"); err != nil || got.Workflow != signing.WorkflowWaitingForApproval {
+		t.Fatalf("first of two approvals: %+v, %v", got, err)
+	}
+	_, err = w.Approve(ctx, w.Approver, r.ID, "again")
+	wantKind(t, err, signing.KindConflict)
+	_, err = w.Deny(ctx, w.Approver, r.ID, "changed my mind")
+	wantKind(t, err, signing.KindConflict)
+
+	// The policy changes: the approval falls, and the same approver may decide again.
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Description: ptr("stricter")}); err != nil {
+		t.Fatal(err)
+	}
+	view, err := w.Request(ctx, w.Approver, r.ID)
+	if err != nil || view.GivenApprovals != 0 || len(view.Approvals) != 1 || view.Approvals[0].Counts || !view.May.Approve {
+		t.Errorf("after the policy changed: %+v, %v", view, err)
+	}
+	for i, a := range []signing.Actor{w.Approver, w.Second} {
+		if _, err := w.Approve(ctx, a, r.ID, ""); err != nil {
+			t.Fatalf("approval %d: %v", i, err)
+		}
+	}
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowCompleted {
+		t.Errorf("ended as %s, %+v", got.Workflow, got.Failure)
+	}
+
+	denied := w.submit(t, "two-eyes")
+	w.advance(t, denied.ID)
+	if _, err := w.Approve(ctx, w.Approver, denied.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.Deny(ctx, w.Second, denied.ID, "no"); err != nil || got.Workflow != signing.WorkflowDenied {
+		t.Errorf("one deny does not end it: %+v, %v", got, err)
+	}
+	if got := w.advance(t, denied.ID); got.Workflow != signing.WorkflowDenied {
+		t.Errorf("a denied request became %s", got.Workflow)
+	}
+	_, err = w.SignedArtifact(ctx, w.CI, denied.ID)
+	wantKind(t, err, signing.KindNotFound)
+	_, err = w.Cancel(ctx, w.CI, denied.ID, "")
+	wantKind(t, err, signing.KindConflict)
+}
+
+func TestSubmitterMayNotApprove(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.submit(t, "release-signing")
+	w.advance(t, r.ID)
+	_, err := w.Approve(t.Context(), w.CI, r.ID, "") // the CI user is an approver, too
+	wantKind(t, err, signing.KindForbidden)
+	if view, err := w.Request(t.Context(), w.CI, r.ID); err != nil || view.May.Approve {
+		t.Errorf("the submitter is offered to approve: %v", err)
+	}
+}
+
+// TestApprovalsFallBeforeSigning: the certificate changes between the last approval and the signature.
+func TestApprovalsFallBeforeSigning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.submit(t, "release-signing")
+	w.advance(t, r.ID)
+	if _, err := w.Approve(t.Context(), w.Approver, r.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.EditPolicy(t.Context(), w.Admin, "app", "release-signing", signing.PolicyEdit{CertificateSlug: ptr("test")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowWaitingForApproval {
+		t.Errorf("signed with a certificate that nobody approved: %s", got.Workflow)
+	}
+	if want := []string{"Submitted", "ApprovalRequested", "Approved", "ApprovalsFell"}; !slices.Equal(w.events(t, r.ID), want) {
+		t.Errorf("audit entries %v, want %v", w.events(t, r.ID), want)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	r := w.submit(t, "release-signing")
+	_, err := w.Cancel(ctx, w.Approver, r.ID, "")
+	wantKind(t, err, signing.KindForbidden)
+	_, err = w.Cancel(ctx, w.Stranger, r.ID, "")
+	wantKind(t, err, signing.KindNotFound)
+	if got, err := w.Cancel(ctx, w.CI, r.ID, "wrong build"); err != nil || got.Workflow != signing.WorkflowCanceled {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowCanceled {
+		t.Errorf("a canceled request became %s", got.Workflow)
+	}
+
+	timed := w.submit(t, "release-signing", func(s *signing.Submission) { s.CancellationTimeout = time.Minute })
+	w.advance(t, timed.ID)
+	w.clock.advance(59 * time.Second)
+	if err := w.Sweep(ctx); err != nil || w.status(t, timed.ID).Workflow != signing.WorkflowWaitingForApproval {
+		t.Errorf("canceled too early: %s, %v", w.status(t, timed.ID).Workflow, err)
+	}
+	w.clock.advance(2 * time.Second)
+	_, err = w.Approve(ctx, w.Approver, timed.ID, "")
+	wantKind(t, err, signing.KindConflict)
+	if err := w.Sweep(ctx); err != nil || w.status(t, timed.ID).Workflow != signing.WorkflowCanceled {
+		t.Errorf("not canceled after its timeout: %s, %v", w.status(t, timed.ID).Workflow, err)
+	}
+	if got := w.events(t, timed.ID); got[len(got)-1] != "Canceled" {
+		t.Errorf("audit entries %v", got)
+	}
+}
+
+func TestSubmissionErrors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, c := range []struct {
+		name   string
+		actor  signing.Actor
+		change func(*signing.Submission)
+		kind   signing.Kind
+		field  string
+	}{
+		{"no project", w.CI, func(s *signing.Submission) { s.ProjectSlug = "" }, signing.KindInvalid, "ProjectSlug"},
+		{"unknown project", w.CI, func(s *signing.Submission) { s.ProjectSlug = "nope" }, signing.KindInvalid, "ProjectSlug"},
+		{"unknown policy", w.CI, func(s *signing.Submission) { s.PolicySlug = "nope" }, signing.KindInvalid, "SigningPolicySlug"},
+		{"unknown policy id", w.CI, func(s *signing.Submission) { s.Target = signing.Target{PolicyID: signing.NewID()} }, signing.KindInvalid, "SigningPolicyId"},
+		{"id and slug", w.CI, func(s *signing.Submission) { s.PolicyID = signing.NewID() }, signing.KindInvalid, "SigningPolicyId"},
+		{"unknown configuration", w.CI, func(s *signing.Submission) { s.ConfigurationSlug = "nope" }, signing.KindInvalid, "ArtifactConfigurationSlug"},
+		{"long description", w.CI, func(s *signing.Submission) { s.Description = strings.Repeat("ä", 4001) }, signing.KindInvalid, "Description"},
+		{"unknown parameter", w.CI, func(s *signing.Submission) { s.Parameters = map[string]string{"nope": "1"} }, signing.KindInvalid, "Parameters.nope"},
+		{"negative timeout", w.CI, func(s *signing.Submission) { s.CancellationTimeout = -1 }, signing.KindInvalid, "CancellationTimeoutInSeconds"},
+		{"no artifact", w.CI, func(s *signing.Submission) { s.Artifact = nil }, signing.KindInvalid, "Artifact"},
+		{"not a submitter", w.Approver, func(*signing.Submission) {}, signing.KindForbidden, ""},
+		{"administrator", w.Admin, func(*signing.Submission) {}, signing.KindForbidden, ""},
+		{"other organization", w.Foreigner, func(*signing.Submission) {}, signing.KindInvalid, "ProjectSlug"},
+		{"nobody", signing.Actor{}, func(s *signing.Submission) {}, signing.KindInvalid, "ProjectSlug"},
+		{"no trusted build system", w.CI, func(s *signing.Submission) { s.PolicySlug = "verified" }, signing.KindForbidden, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			sub := signing.Submission{Target: signing.Target{ProjectSlug: "app", PolicySlug: "test-signing"}, Artifact: w.stage(t, w.CI)}
+			c.change(&sub)
+			_, _, err := w.Submit(t.Context(), c.actor, sub)
+			wantKind(t, err, c.kind)
+			var e *signing.Error
+			if c.field != "" && (!errors.As(err, &e) || len(e.Fields[c.field]) == 0) {
+				t.Errorf("error %v does not name the field %s", err, c.field)
+			}
+		})
+	}
+}
+
+func TestFailedArtifact(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	st, err := w.Stage(t.Context(), w.CI, `C:\build\read me.exe`, strings.NewReader("not a program"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, policy := range []string{"test-signing", "release-signing"} {
+		r := w.submit(t, policy, func(s *signing.Submission) { s.Artifact = st })
+		got := w.advance(t, r.ID)
+		if got.Workflow != signing.WorkflowProcessingFailed || got.Failure == nil || got.Failure.Code != "Plan" || !strings.Contains(got.Failure.Message, "read me.exe") {
+			t.Errorf("%s: %s, %+v", policy, got.Workflow, got.Failure)
+		}
+	}
+	for _, tc := range []struct{ in, want string }{
+		{"../../etc/passwd", "passwd"}, {"a\x00b\nc.exe", "abc.exe"}, {"", "artifact"}, {"..", "artifact"}, {"x/", "x"},
+		{"evil\u202eexe.txt", "evilexe.txt"}, {strings.Repeat("ä", 200) + ".exe", strings.Repeat("ä", 125) + ".exe"},
+	} {
+		st, err := w.Stage(t.Context(), w.CI, tc.in, strings.NewReader("x"))
+		if err != nil || st.Artifact().FileName != tc.want {
+			t.Errorf("file name %q became %q, want %q (%v)", tc.in, st.Artifact().FileName, tc.want, err)
+		}
+	}
+	_, err = w.Stage(t.Context(), w.CI, "x", strings.NewReader(""))
+	wantKind(t, err, signing.KindInvalid)
+}
+
+func TestArtifactLimit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *signing.Config) { c.Limits.ArtifactBytes = 10 })
+	if _, err := w.Stage(t.Context(), w.CI, "x", strings.NewReader("0123456789")); err != nil {
+		t.Error(err)
+	}
+	_, err := w.Stage(t.Context(), w.CI, "x", strings.NewReader("0123456789a"))
+	wantKind(t, err, signing.KindTooLarge)
+}
+
+func TestOrigin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	build := w.CI
+	build.TrustedBuildSystemID = w.BuildSystem
+	origin := signing.Origin{RepositoryURL: "git@github.com:Acme/app.git", SourceControlType: "git", BranchName: "release/2.0", CommitID: "0123abc"}
+	for _, c := range []struct {
+		name   string
+		change func(*signing.Origin)
+		failed string // name of the verification that fails
+	}{
+		{"good", func(*signing.Origin) {}, ""},
+		{"main", func(o *signing.Origin) { o.BranchName = "main"; o.RepositoryURL = "https://github.com/acme/app/" }, ""},
+		{"branch", func(o *signing.Origin) { o.BranchName = "feature/x" }, "Branch"},
+		{"nested branch", func(o *signing.Origin) { o.BranchName = "release/2/evil" }, "Branch"},
+		{"fork", func(o *signing.Origin) { o.RepositoryURL = "https://github.com/mallory/app" }, "Repository"},
+		{"other host", func(o *signing.Origin) { o.RepositoryURL = "https://github.com.evil.example/acme/app" }, "Repository"},
+		{"user info", func(o *signing.Origin) { o.RepositoryURL = "https://github.com@evil.example/acme/app" }, "Repository"},
+		{"no commit", func(o *signing.Origin) { o.CommitID = "" }, "Commit"},
+		{"nothing", func(o *signing.Origin) { *o = signing.Origin{} }, "Repository"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := origin
+			c.change(&o)
+			r := w.submitAs(t, build, "verified", func(s *signing.Submission) { s.Origin = &o })
+			got := w.advance(t, r.ID)
+			view, err := w.Request(t.Context(), w.CI, r.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed := ""
+			for _, v := range view.Verifications {
+				if v.Result == signing.NotPassed {
+					failed = v.Name
+					if v.Remedy == "" || len(v.Inputs) == 0 {
+						t.Errorf("verification %s does not say what was checked and what would make it pass: %+v", v.Name, v)
+					}
+					break
+				}
+			}
+			if failed != c.failed {
+				t.Errorf("verification %q failed, want %q", failed, c.failed)
+			}
+			if want := map[bool]signing.WorkflowStatus{true: signing.WorkflowCompleted, false: signing.WorkflowProcessingFailed}[c.failed == ""]; got.Workflow != want {
+				t.Errorf("ended as %s (%+v), want %s", got.Workflow, got.Failure, want)
+			}
+		})
+	}
+	t.Run("plain token claims an origin", func(t *testing.T) {
+		t.Parallel()
+		r := w.submit(t, "test-signing", func(s *signing.Submission) { s.Origin = &origin })
+		if r.Origin != nil {
+			t.Errorf("an unverified origin was kept: %+v", r.Origin)
+		}
+		if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowCompleted {
+			t.Fatal(got.Workflow)
+		}
+		_, err := w.Resubmit(t.Context(), build, signing.Resubmission{OriginalID: r.ID, PolicySlug: "verified"})
+		wantKind(t, err, signing.KindForbidden) // the resubmitter's build system does not vouch for the original's build
+	})
+	t.Run("resubmit keeps the verified origin", func(t *testing.T) {
+		t.Parallel()
+		r := w.submitAs(t, build, "test-signing", func(s *signing.Submission) { s.Origin = &origin })
+		w.advance(t, r.ID)
+		again, err := w.Resubmit(t.Context(), w.CI, signing.Resubmission{OriginalID: r.ID, PolicySlug: "verified"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := w.advance(t, again.ID); got.Workflow != signing.WorkflowCompleted || got.Origin == nil || got.Origin.CommitID != "0123abc" {
+			t.Errorf("%s %+v %+v", got.Workflow, got.Failure, got.Origin)
+		}
+		other := origin
+		other.BranchName = "feature/x"
+		r = w.submitAs(t, build, "test-signing", func(s *signing.Submission) { s.Origin = &other })
+		w.advance(t, r.ID)
+		if again, err = w.Resubmit(t.Context(), w.CI, signing.Resubmission{OriginalID: r.ID, PolicySlug: "verified"}); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.advance(t, again.ID); got.Workflow != signing.WorkflowProcessingFailed || got.Failure.Code != "Policy" {
+			t.Errorf("the new policy's branch rule did not hold: %s", got.Workflow)
+		}
+	})
+}
+
+func TestIdempotentSubmission(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key := func(s *signing.Submission) { s.IdempotencyKey = "job-17" }
+	first := w.submit(t, "test-signing", key)
+	if again := w.submit(t, "test-signing", key); again.ID != first.ID {
+		t.Errorf("the same submission made a second request")
+	}
+	if other := w.submit(t, "release-signing", key); other.ID == first.ID {
+		t.Errorf("another policy's submission found this one")
+	}
+	st, err := w.Stage(t.Context(), w.CI, "app.exe", bytes.NewReader(append(bytes.Clone(examplePE), 0, 0, 0, 0, 0, 0, 0, 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = w.Submit(t.Context(), w.CI, signing.Submission{Target: signing.Target{ProjectSlug: "app", PolicySlug: "test-signing"}, Artifact: st, IdempotencyKey: "job-17"})
+	wantKind(t, err, signing.KindConflict)
+	if _, err := w.Cancel(t.Context(), w.CI, first.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if again := w.submit(t, "test-signing", key); again.ID == first.ID {
+		t.Errorf("a canceled request was returned for a new attempt")
+	}
+}
