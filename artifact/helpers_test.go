@@ -261,3 +261,12 @@ func outputFile(t testing.TB) *os.File {
 	t.Cleanup(func() { f.Close() })
 	return f
 }
+
+// vendorIdentity is somebody else, whose files are in the artifacts.
+var vendorIdentity = sync.OnceValue(func() identity {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return selfSigned(key, "Vendor")
+})

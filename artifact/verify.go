@@ -34,9 +34,13 @@ type VerifyReport struct {
 	Files    []*VerifyReport      `json:"files,omitempty"` // those that can carry a signature or hold such, or have problems
 }
 
+// StatusUnchecked is the status of a file that can carry a signature of a kind
+// that this version cannot check.
+const StatusUnchecked authenticode.Status = "unchecked"
+
 // statuses from best to worst.
 var statuses = []authenticode.Status{
-	"", authenticode.StatusValid, authenticode.StatusExpired, authenticode.StatusUntrusted,
+	"", authenticode.StatusValid, StatusUnchecked, authenticode.StatusExpired, authenticode.StatusUntrusted,
 	authenticode.StatusNotSigned, authenticode.StatusBroken,
 }
 
@@ -96,6 +100,10 @@ func (v *verifier) file(ctx context.Context, r *VerifyReport, src source, depth 
 		return nil
 	}
 	format := formatOf(r.Type)
+	if spec := fileSpecByName(r.Type); spec != nil && spec.signable && (format == nil || format.report == nil) {
+		r.Problems = append(r.Problems, "checking the signature of a "+spec.title+" is "+notAvailable)
+		r.Status, r.Worst = StatusUnchecked, StatusUnchecked
+	}
 	if format == nil || content.content == nil {
 		return nil
 	}
@@ -206,7 +214,7 @@ func (v *verifier) container(ctx context.Context, r *VerifyReport, format *forma
 		return err
 	}
 	for _, nested := range reports {
-		if nested.Status != "" || len(nested.Files) > 0 || len(nested.Problems) > 0 {
+		if nested.Status != "" || len(nested.Files) > 0 {
 			r.Files = append(r.Files, nested)
 			r.Worst = worse(r.Worst, nested.Worst)
 		}
