@@ -3,6 +3,7 @@ package timestamp
 import (
 	"bytes"
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"math/big"
@@ -13,8 +14,9 @@ import (
 )
 
 const (
-	maxCertificates = 32 // embedded in a token
-	maxAttributes   = 64 // signed, of a token
+	maxCertificates = 32   // embedded in a token
+	maxAttributes   = 64   // signed, of a token
+	maxRSABits      = 8192 // of a key: checking signatures of larger ones takes too long
 )
 
 // signedToken is a parsed TimeStampToken (RFC 3161 section 2.4.2).
@@ -176,8 +178,8 @@ func readAccuracy(s *cryptobyte.String) (time.Duration, error) {
 }
 
 // parseCertificates keeps the X.509 certificates of a CertificateSet. One that
-// cannot be read is passed over: it matters only when it is the signer's, and
-// then verify does not find it.
+// cannot be read, or has a key of absurd size, is passed over: it matters only
+// when it is the signer's, and then verify does not find it.
 func (t *signedToken) parseCertificates(set cryptobyte.String) error {
 	for count := 0; !set.Empty(); count++ {
 		var element cryptobyte.String
@@ -191,9 +193,14 @@ func (t *signedToken) parseCertificates(set cryptobyte.String) error {
 		if tag != cbasn1.SEQUENCE {
 			continue
 		}
-		if certificate, err := x509.ParseCertificate(element); err == nil {
-			t.Certificates = append(t.Certificates, certificate)
+		certificate, err := x509.ParseCertificate(element)
+		if err != nil {
+			continue
 		}
+		if key, ok := certificate.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+			continue
+		}
+		t.Certificates = append(t.Certificates, certificate)
 	}
 	return nil
 }

@@ -66,6 +66,11 @@ func ParsePFX(data []byte, password string) (*PFX, error) {
 	if len(d.certs) > maxCertificates {
 		return nil, fmt.Errorf("%w: it has more than %d certificates", ErrBroken, maxCertificates)
 	}
+	for _, c := range d.certs {
+		if err := checkKeySize(c); err != nil {
+			return nil, err
+		}
+	}
 	chain, err := Chain(key.Public(), d.certs, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: none of its certificates is for its private key", ErrBroken)

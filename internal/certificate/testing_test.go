@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -23,8 +24,19 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
+// rsaKeys are made once: that takes seconds.
+var rsaKeys = map[KeyAlgorithm]func() (crypto.Signer, error){
+	RSA2048: sync.OnceValues(func() (crypto.Signer, error) { return GenerateKey(RSA2048) }),
+	RSA3072: sync.OnceValues(func() (crypto.Signer, error) { return GenerateKey(RSA3072) }),
+	RSA4096: sync.OnceValues(func() (crypto.Signer, error) { return GenerateKey(RSA4096) }),
+}
+
+// newKey returns a key, which is a new one unless it is RSA.
 func newKey(t testing.TB, algorithm KeyAlgorithm) crypto.Signer {
 	t.Helper()
+	if shared, ok := rsaKeys[algorithm]; ok {
+		return must[crypto.Signer](t)(shared())
+	}
 	return must[crypto.Signer](t)(GenerateKey(algorithm))
 }
 

@@ -2,6 +2,7 @@ package certificate
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
@@ -14,6 +15,7 @@ import (
 const (
 	maxUpload       = 1 << 20 // octets of an upload or file
 	maxCertificates = 64      // of an upload
+	maxRSABits      = 8192    // of a key in a certificate: checking signatures of larger ones takes too long
 )
 
 var (
@@ -96,8 +98,18 @@ func (u *upload) addDER(der []byte) error {
 		if err != nil {
 			return fmt.Errorf("%w: certificate %d: %w", ErrBroken, len(u.seen)+1, err)
 		}
+		if err := checkKeySize(certificate); err != nil {
+			return err
+		}
 		u.seen[string(element)] = true
 		u.certificates = append(u.certificates, certificate)
+	}
+	return nil
+}
+
+func checkKeySize(certificate *x509.Certificate) error {
+	if key, ok := certificate.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+		return fmt.Errorf("%w: the certificate of %q has an RSA key of %d bits; at most %d are supported", ErrUnsupported, certificate.Subject, key.N.BitLen(), maxRSABits)
 	}
 	return nil
 }

@@ -2,9 +2,12 @@ package certificate
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +96,13 @@ func TestParseBounds(t *testing.T) {
 		many = append(many, must[*x509.Certificate](t)(SelfSign(key, Template{Subject: name(t, "CN=x"), NotAfter: time.Now()})))
 	}
 	if _, err := Parse(certificatesPEM(many...)); !errors.Is(err, ErrBroken) {
+		t.Errorf("%v", err)
+	}
+	// A key of 16,384 bits, which takes long to make, is imitated.
+	huge := &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 16383, 1), E: 65537}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, template, template, huge, key))
+	if _, err := Parse(der); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("%v", err)
 	}
 	if got, err := Parse(certificatesPEM(many[1:]...)); err != nil || len(got) != maxCertificates {
