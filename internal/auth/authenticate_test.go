@@ -3,10 +3,10 @@ package auth
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 	"testing/quick"
 	"testing/synctest"
@@ -157,39 +157,67 @@ func TestStoreFailureIsNoRefusal(t *testing.T) {
 
 func TestRevocationTakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
-	w := newWorld(t)
-	admin := w.actor(w.admin)
-	token, record := w.issue(signing.UserToken, w.ci.ID, TokenOptions{})
-	header := "Bearer " + token
-	if _, err := w.Authenticate(ctx, header, w.org); err != nil {
-		t.Fatal(err)
-	}
-	// Clients hammer while the token is revoked: none may put the old state back into the cache.
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	for range 4 {
-		clients.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					_, _ = w.Authenticate(ctx, header, w.org)
-				}
-			}
-		})
-	}
-	if err := w.RevokeToken(ctx, admin, signing.UserToken, w.ci.ID, record.ID); err != nil {
-		t.Fatal(err)
-	}
-	for range 100 {
-		if _, err := w.Authenticate(ctx, header, w.org); signing.KindOf(err) != signing.KindUnauthenticated {
-			t.Fatalf("revoked token answered with %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		w := newWorld(t)
+		w.store.held = make(chan chan struct{}, 1)
+		token, record := w.issue(signing.UserToken, w.ci.ID, TokenOptions{})
+		call := func() error { _, err := w.Authenticate(ctx, "Bearer "+token, w.org); return err }
+
+		// One request has read the token, and comes to an end only after the token was revoked.
+		release, slow := make(chan struct{}), make(chan error, 1)
+		w.store.held <- release
+		go func() { slow <- call() }()
+		synctest.Wait()
+		if err := w.RevokeToken(ctx, w.actor(w.admin), signing.UserToken, w.ci.ID, record.ID); err != nil {
+			t.Fatal(err)
 		}
-	}
-	close(stop)
-	clients.Wait()
+		// A later one neither shares what the first has read,
+		wantKind(t, call(), signing.KindUnauthenticated, "revoked")
+		w.Forget(w.org)
+		close(release)
+		if err := <-slow; err != nil {
+			t.Errorf("the request that began before: %v", err)
+		}
+		// nor finds it in the cache afterwards.
+		wantKind(t, call(), signing.KindUnauthenticated, "revoked")
+	})
+}
+
+func TestConcurrentRequestsShareOneRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.store.held = make(chan chan struct{}, 1)
+		token, _ := w.issue(signing.UserToken, w.ci.ID, TokenOptions{})
+		views, release, results := w.store.views.Load(), make(chan struct{}), make(chan error, 101)
+		first, leave := context.WithCancel(context.Background())
+		call := func(ctx context.Context) {
+			_, err := w.Authenticate(ctx, "Bearer "+token, w.org)
+			results <- err
+		}
+		w.store.held <- release
+		go call(first)
+		synctest.Wait()
+		for range 100 {
+			go call(context.Background())
+		}
+		synctest.Wait()
+		leave() // the client whose request began the reading goes away
+		if err := <-results; !errors.Is(err, context.Canceled) {
+			t.Errorf("the client that left: %v", err)
+		}
+		close(release)
+		for range 100 {
+			if err := <-results; err != nil {
+				t.Error(err)
+			}
+		}
+		if n := w.store.views.Load() - views; n != 1 {
+			t.Errorf("101 requests read the store %d times", n)
+		}
+	})
 }
 
 func TestCacheIsBoundedInTimeAndSpace(t *testing.T) {

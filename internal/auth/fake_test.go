@@ -29,6 +29,7 @@ type fakeStore struct {
 	views atomic.Int64
 	txs   atomic.Int64
 	fail  atomic.Pointer[error] // when set, every transaction fails with it
+	held  chan chan struct{}    // when set, the next View waits, having read, for the channel in it to be closed
 }
 
 type state struct {
@@ -87,10 +88,16 @@ func (f *fakeStore) View(ctx context.Context, fn func(signing.Tx) error) error {
 		return *err
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	tx := &fakeTx{store: f, state: &f.state}
-	defer func() { tx.ended = true }()
-	return fn(tx)
+	err := fn(tx)
+	tx.ended = true
+	f.mu.Unlock()
+	select {
+	case release := <-f.held:
+		<-release
+	default:
+	}
+	return err
 }
 
 // edit changes the state as another process would.

@@ -327,6 +327,11 @@ func TestCopiedPasskeyIsBlocked(t *testing.T) {
 		wantKind(t, use(), signing.KindUnauthenticated, passkeyRefused)
 		a.count += 100
 		wantKind(t, use(), signing.KindUnauthenticated, passkeyRefused)
+		synctest.Wait()
+		entries := w.store.snapshot().audit
+		if last := string(entries[len(entries)-1].Data); !strings.Contains(last, "is blocked, because") {
+			t.Errorf("audit log ends in %s", last)
+		}
 		list, err := w.Passkeys(ctx, in.Actor, w.admin.ID)
 		if err != nil || !list[0].Blocked {
 			t.Errorf("%+v, %v", list, err)

@@ -521,6 +521,9 @@ func TestSessionsAreListedAndRevoked(t *testing.T) {
 	if a, err := w.Session(ctx, rotated.Cookie); err != nil || a.UserID != w.regular.ID {
 		t.Errorf("rotated: %v, %v", a, err)
 	}
+	if _, err := w.Session(ctx, three); err != nil {
+		t.Fatal(err)
+	}
 	if err := w.SignOut(ctx, three); err != nil {
 		t.Fatal(err)
 	}
