@@ -65,15 +65,13 @@ func pssAlgorithm(parameters cryptobyte.String) x509.SignatureAlgorithm {
 	if err != nil {
 		return x509.UnknownSignatureAlgorithm
 	}
-	switch hashOf(oid) {
-	case crypto.SHA256:
-		return x509.SHA256WithRSAPSS
-	case crypto.SHA384:
-		return x509.SHA384WithRSAPSS
-	case crypto.SHA512:
-		return x509.SHA512WithRSAPSS
-	}
-	return x509.UnknownSignatureAlgorithm
+	return pssAlgorithms[hashOf(oid)] // unknown is zero
+}
+
+var pssAlgorithms = map[crypto.Hash]x509.SignatureAlgorithm{
+	crypto.SHA256: x509.SHA256WithRSAPSS,
+	crypto.SHA384: x509.SHA384WithRSAPSS,
+	crypto.SHA512: x509.SHA512WithRSAPSS,
 }
 
 // signingAlgorithm returns the digest that fits a key's strength, and the

@@ -19,8 +19,9 @@ type PFX struct {
 }
 
 // decodeTimeout bounds the wait for key derivations that checkWork cannot see
-// because they are described inside an encrypted part. Files that OpenSSL and
-// Windows make need milliseconds, and describe nothing there.
+// because they are described inside an encrypted part, where neither OpenSSL nor
+// Windows describes any. The decoder cannot be stopped: it goes on in the
+// background, and only the caller is spared.
 const decodeTimeout = 20 * time.Second
 
 // ParsePFX reads a PKCS#12 file (RFC 7292) with one private key and its

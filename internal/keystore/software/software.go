@@ -201,9 +201,8 @@ func explainUnseal(ctx context.Context, keyID string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("keystore: unsealing key %s: %w", keyID, ctx.Err())
 	}
-	switch gcerrors.Code(err) {
 	// Local keepers report Unknown, cloud ones InvalidArgument.
-	case gcerrors.Unknown, gcerrors.InvalidArgument:
+	if code := gcerrors.Code(err); code == gcerrors.Unknown || code == gcerrors.InvalidArgument {
 		return fmt.Errorf("%w (key %s: %w)", keystore.ErrSealBroken, keyID, err)
 	}
 	return fmt.Errorf("keystore: unsealing key %s: %w", keyID, err)
