@@ -472,7 +472,7 @@ func (s *Service) sign(ctx context.Context, j *job, src artifact.Source, plan *a
 		})
 	})
 	if err != nil {
-		s.dropUnreferenced(context.WithoutCancel(ctx), j.request.OrganizationID, blob)
+		s.dropUnreferenced(context.WithoutCancel(ctx), blob)
 	}
 	return err
 }
@@ -492,8 +492,8 @@ func thumbprint(c *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// dropUnreferenced removes a blob after a commit whose outcome is unknown: only if nothing refers to it.
-func (s *Service) dropUnreferenced(ctx context.Context, org ID, blob BlobID) {
+// dropUnreferenced removes a blob unless something refers to it.
+func (s *Service) dropUnreferenced(ctx context.Context, blob BlobID) {
 	var used bool
 	err := s.store.View(ctx, func(tx Tx) (err error) {
 		used, err = tx.BlobInUse(ctx, blob)

@@ -104,7 +104,7 @@ func (s *Service) deleteArtifacts(ctx context.Context, r *Request) error {
 	}
 	for _, id := range blobs {
 		if id != "" {
-			s.dropUnreferenced(ctx, r.OrganizationID, id)
+			s.dropUnreferenced(ctx, id)
 		}
 	}
 	return nil

@@ -20,10 +20,10 @@ import (
 
 // Bounds of what a submission may carry.
 const (
-	maxParameters     = 100
-	maxFileName       = 255  // bytes
-	maxOriginField    = 2000 // bytes of a repository URL
-	maxCancelSeconds  = 366 * 24 * 3600
+	maxParameters    = 100
+	maxFileName      = 255  // bytes
+	maxOriginField   = 2000 // bytes of a repository URL
+	maxCancelSeconds = 366 * 24 * 3600
 )
 
 var parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
@@ -31,16 +31,17 @@ var parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
 // Staged is an artifact whose bytes are durable but which no request refers to yet.
 type Staged struct {
 	artifact Artifact
-	blobs    Blobs
+	service  *Service
 }
 
 // Artifact returns the staged artifact's name, size and digest.
 func (st *Staged) Artifact() Artifact { return st.artifact }
 
-// Discard removes the bytes again. Bytes that are never discarded nor submitted are swept later.
+// Discard removes the bytes again, unless a request refers to them: after an error of Submit the commit's outcome may be
+// unknown. Bytes that are neither discarded nor submitted are swept later.
 func (st *Staged) Discard(ctx context.Context) {
-	if st != nil && st.artifact.BlobID != "" {
-		_ = st.blobs.Delete(context.WithoutCancel(ctx), st.artifact.BlobID) // the sweep finds what stays behind
+	if st != nil {
+		st.service.dropUnreferenced(context.WithoutCancel(ctx), st.artifact.BlobID)
 	}
 }
 
@@ -72,7 +73,7 @@ func (s *Service) Stage(ctx context.Context, a Actor, fileName string, r io.Read
 	}
 	return &Staged{
 		artifact: Artifact{FileName: cleanFileName(fileName), BlobID: id, Size: n, SHA256: hex.EncodeToString(h.Sum(nil))},
-		blobs:    s.blobs,
+		service:  s,
 	}, nil
 }
 
