@@ -19,18 +19,17 @@ var (
 	oidEd25519 = asn1.ObjectIdentifier{1, 3, 101, 112}
 )
 
-// signatures are the algorithms whose identifier names the digest, too.
+// signatures are the algorithms whose identifier names the digest, too. SHA-1 is
+// not among them: a new signature must not rest on it.
 var signatures = []struct {
 	oid       asn1.ObjectIdentifier
 	key       asn1.ObjectIdentifier // identifier without a digest, which some signers use
 	hash      crypto.Hash
 	algorithm x509.SignatureAlgorithm
 }{
-	{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 5}, oidRSA, crypto.SHA1, x509.SHA1WithRSA},
 	{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}, oidRSA, crypto.SHA256, x509.SHA256WithRSA},
 	{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 12}, oidRSA, crypto.SHA384, x509.SHA384WithRSA},
 	{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 13}, oidRSA, crypto.SHA512, x509.SHA512WithRSA},
-	{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 1}, oidECKey, crypto.SHA1, x509.ECDSAWithSHA1},
 	{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}, oidECKey, crypto.SHA256, x509.ECDSAWithSHA256},
 	{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}, oidECKey, crypto.SHA384, x509.ECDSAWithSHA384},
 	{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 4}, oidECKey, crypto.SHA512, x509.ECDSAWithSHA512},

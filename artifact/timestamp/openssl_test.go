@@ -3,6 +3,7 @@ package timestamp
 import (
 	"crypto"
 	"crypto/elliptic"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -10,7 +11,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // OpenSSL must accept the tokens and the responses of an Authority.
@@ -102,5 +105,49 @@ ess_cert_id_alg = `+ess+"\n"))
 				})
 			}
 		}
+	}
+}
+
+// Tokens of authorities that sign in other ways, here by OpenSSL's CMS: RSASSA-PSS
+// and signers named by key identifier.
+func TestVerifiesOtherSignatures(t *testing.T) {
+	t.Parallel()
+	tsa := newTSA(t, rsaKey(t), func(c *x509.Certificate) { c.SubjectKeyId = []byte{1, 2, 3, 4} })
+	authority := tsa.authority(t, AuthorityOptions{})
+	dir := t.TempDir()
+	writeFile(t, dir, "leaf.pem", certificatesPEM(tsa.leaf))
+	writeFile(t, dir, "key.pem", keyPEM(t, tsa.key))
+	info := must[[]byte](t)(authority.info(&request{hash: crypto.SHA256, digest: imprint(crypto.SHA256, "x")}, time.Now().UTC()))
+	writeFile(t, dir, "info.der", info)
+	pss := []string{"-keyopt", "rsa_padding_mode:pss", "-keyopt", "rsa_pss_saltlen:digest"}
+	for name, args := range map[string][]string{
+		"PKCS#1": {"-md", "sha512"}, "key identifier": {"-md", "sha256", "-keyid"},
+		"PSS, SHA-256": append(pss, "-md", "sha256"), "PSS, SHA-384": append(pss, "-md", "sha384"), "PSS, SHA-512": append(pss, "-md", "sha512"),
+	} {
+		openssl(t, dir, append([]string{
+			"cms", "-sign", "-cades", "-binary", "-nodetach", "-econtent_type", oidTSTInfo.String(),
+			"-in", "info.der", "-signer", "leaf.pem", "-inkey", "key.pem", "-outform", "DER", "-out", "token.der",
+		}, args...)...)
+		der := readFile(t, dir, "token.der")
+		token, err := parseToken(der)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if signer, err := token.verify(); err != nil || !signer.Equal(tsa.leaf) {
+			t.Errorf("%s: %v", name, err)
+		}
+		der[len(der)-10] ^= 1
+		if token, err := parseToken(der); err == nil {
+			if _, err := token.verify(); err == nil {
+				t.Errorf("%s: a changed signature was accepted", name)
+			}
+		}
+	}
+	// RSA with SHA-1 is refused, and said to be why.
+	openssl(t, dir, "cms", "-sign", "-cades", "-binary", "-nodetach", "-econtent_type", oidTSTInfo.String(), "-md", "sha1",
+		"-in", "info.der", "-signer", "leaf.pem", "-inkey", "key.pem", "-outform", "DER", "-out", "token.der")
+	if _, err := parseToken(readFile(t, dir, "token.der")); err == nil || !strings.Contains(err.Error(), "digestAlgorithm: 1.3.14.3.2.26 is not") {
+		t.Errorf("SHA-1: %v", err)
 	}
 }

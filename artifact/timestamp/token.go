@@ -231,8 +231,8 @@ func (si *signerInfo) parse(body cryptobyte.String) (err error) {
 	if err != nil {
 		return err
 	}
-	if si.hash = hashOf(oid); si.hash == 0 {
-		return malformed(field+".digestAlgorithm", "%v is not supported", oid)
+	if si.hash = hashOf(oid); si.hash == 0 || si.hash == crypto.SHA1 {
+		return malformed(field+".digestAlgorithm", "%v is not SHA-256, SHA-384 or SHA-512", oid)
 	}
 	var signed cryptobyte.String
 	if !body.ReadASN1Element(&signed, tag0.Constructed()) {
