@@ -227,6 +227,7 @@ CREATE TABLE requests (
     artifacts_deleted_at    BIGINT,
     failure                 TEXT,
     attempt                 BIGINT NOT NULL,
+    tries                   BIGINT NOT NULL,
     lease_until             BIGINT,
     wake_at                 BIGINT,
     version                 BIGINT NOT NULL

@@ -28,7 +28,7 @@ func testRequests(t *testing.T, e *env) {
 	full.FinalAt, full.CancelAt, full.ArtifactsDeletedAt = pointer(at(1)), pointer(at(time.Minute)), pointer(at(time.Hour))
 	full.FinalAt = pointer(at(time.Millisecond))
 	full.Failure = &signing.Failure{Code: "Plan", Message: "m", Details: []string{"a"}}
-	full.Attempt, full.LeaseUntil, full.WakeAt = 3, pointer(at(time.Minute)), pointer(at(time.Hour))
+	full.Attempt, full.Tries, full.LeaseUntil, full.WakeAt = 3, 2, pointer(at(time.Minute)), pointer(at(time.Hour))
 	e.do(func(tx signing.Tx) error {
 		return errors.Join(tx.InsertRequest(ctx, minimal), tx.InsertRequest(ctx, full), tx.EnqueueAdvance(ctx, full.ID, time.Time{}))
 	})
