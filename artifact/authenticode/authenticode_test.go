@@ -36,7 +36,12 @@ func sign(t *testing.T, file []byte, root *cmstest.Identity, opts authenticode.O
 	if err := authenticode.OnlySignatureChanged(t.Context(), bytes.NewReader(file), int64(len(file)), bytes.NewReader(signed), int64(len(signed))); err != nil {
 		t.Error(err)
 	}
+	// The digest is that which the file had before.
+	before := verify(t, file, root).Digests["SHA-256"]
 	report := verify(t, signed, root)
+	if before != report.Digests["SHA-256"] {
+		t.Errorf("digest was %s, is %s", before, report.Digests["SHA-256"])
+	}
 	if report.Status != authenticode.StatusValid {
 		t.Errorf("own verification: %s", indent(report))
 	}

@@ -155,7 +155,9 @@ func TestUnalignedTable(t *testing.T) {
 	file := petest.Image{Overlay: []byte("abc")}.Bytes()
 	image := withTable(file, winCertificate([]byte("old")))
 	opts := options(signer)
-	sign(t, image, root, opts)
+	if _, report := signUntrusted(t, image, root, opts); report.Status != authenticode.StatusValid {
+		t.Errorf("signed again: %s", indent(report))
+	}
 	opts.Append = true
 	var formatErr *authenticode.FormatError
 	if _, err := authenticode.SignPE(t.Context(), &authenticode.Buffer{}, bytes.NewReader(image), int64(len(image)), opts); !errors.As(err, &formatErr) {
@@ -178,6 +180,11 @@ func TestFailingIO(t *testing.T) {
 		if _, err := authenticode.SignPE(t.Context(), failingWriter(limit), bytes.NewReader(file), int64(len(file)), options(signer)); !errors.Is(err, errFailing) {
 			t.Errorf("destination: error %v", err)
 		}
+	}
+	opts := options(signer)
+	opts.Timestamper = &cmstest.TSA{Err: errFailing}
+	if _, err := authenticode.SignPE(t.Context(), &authenticode.Buffer{}, bytes.NewReader(file), int64(len(file)), opts); !errors.Is(err, errFailing) {
+		t.Errorf("time stamp: error %v", err)
 	}
 	// A file that is shorter than was said.
 	var formatErr *authenticode.FormatError
