@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/countersign-dev/countersign/artifact/cms"
@@ -84,7 +85,7 @@ func appendCandidates(all []candidate, blob []byte, c candidate, depth int) (_ [
 func (c candidate) verify(subjectType asn1.ObjectIdentifier, digest func(crypto.Hash) ([]byte, error), opts VerifyOptions) (Signature, error) {
 	s := Signature{Status: StatusValid, Nested: c.nested, Chain: []Certificate{}, Problems: append([]Problem{}, c.problems...)}
 	if c.err != nil {
-		s.fail(StatusBroken, codeOf(c.err), "The signature cannot be read: %v.", c.err)
+		s.fail(StatusBroken, codeOf(c.err), "The signature cannot be read: %s.", reason(c.err))
 		return s, nil
 	}
 	signer := c.sd.Signers[0]
@@ -116,7 +117,7 @@ func (c candidate) verify(subjectType asn1.ObjectIdentifier, digest func(crypto.
 	}
 	leaf, err := c.sd.CheckSignature(signer, nil)
 	if err != nil {
-		s.fail(StatusBroken, codeOf(err), "The signature does not hold: %v.", err)
+		s.fail(StatusBroken, codeOf(err), "The signature does not hold: %s.", reason(err))
 	}
 	if leaf == nil {
 		return s, nil
@@ -143,10 +144,10 @@ func (c candidate) checkTimestamp(s *Signature, opts VerifyOptions) time.Time {
 	case errors.Is(err, cms.ErrNoTimestamp):
 		return time.Time{}
 	case errors.As(err, &chainErr):
-		s.Problems = append(s.Problems, warning(ProblemTimestampUntrusted, "The time stamp does not count: %v.", err))
+		s.Problems = append(s.Problems, warning(ProblemTimestampUntrusted, "The time stamp does not count: %s.", reason(err)))
 		return time.Time{}
 	case err != nil:
-		s.fail(StatusBroken, ProblemTimestampInvalid, "The time stamp does not hold: %v.", err)
+		s.fail(StatusBroken, ProblemTimestampInvalid, "The time stamp does not hold: %s.", reason(err))
 		return time.Time{}
 	}
 	roots := opts.TimestampRoots
@@ -159,7 +160,7 @@ func (c candidate) checkTimestamp(s *Signature, opts VerifyOptions) time.Time {
 		Roots: roots, SystemRoots: opts.SystemRoots, Time: t.Time, Usage: x509.ExtKeyUsageTimeStamping,
 	})
 	if err != nil {
-		s.Problems = append(s.Problems, warning(ProblemTimestampUntrusted, "The time stamp does not count, since its authority is not trusted: %v.", err))
+		s.Problems = append(s.Problems, warning(ProblemTimestampUntrusted, "The time stamp does not count, since its authority is not trusted: %s.", reason(err)))
 		return time.Time{}
 	}
 	s.Timestamp.Valid, s.Timestamp.Chain = true, describeAll(chain)
@@ -192,18 +193,18 @@ func (c candidate) checkChain(s *Signature, leaf *x509.Certificate, stamped time
 		chainErr = &cms.ChainError{Problem: cms.ChainInvalid, Err: err}
 	}
 	if chainErr.Problem != cms.ChainExpired {
-		s.fail(StatusUntrusted, ProblemCode(chainErr.Problem), "The signer's certificate is not trusted: %v.", chainErr.Err)
+		s.fail(StatusUntrusted, ProblemCode(chainErr.Problem), "The signer's certificate is not trusted: %s.", reason(chainErr))
 		return
 	}
 	code := ProblemCode(cms.ChainExpired)
 	if stamped.IsZero() {
 		code = ProblemExpiredNoTimestamp
 	}
-	s.fail(StatusExpired, code, "A certificate had expired at %s, and no trusted time stamp shows that the signature is older: %v.", at.UTC().Format(time.RFC3339), chainErr.Err)
+	s.fail(StatusExpired, code, "A certificate had expired at %s, and no trusted time stamp shows that the signature is older: %s.", at.UTC().Format(time.RFC3339), reason(chainErr))
 	// Would it have been trusted in its time?
 	chainOptions.Time = leaf.NotAfter
 	if _, err := cms.Chain(leaf, others, chainOptions); errors.As(err, &chainErr) && chainErr.Problem != cms.ChainExpired {
-		s.fail(StatusUntrusted, ProblemCode(chainErr.Problem), "Before it expired, the signer's certificate was not trusted either: %v.", chainErr.Err)
+		s.fail(StatusUntrusted, ProblemCode(chainErr.Problem), "Before it expired, the signer's certificate was not trusted either: %s.", reason(chainErr))
 	}
 }
 
@@ -245,6 +246,11 @@ func (s *Signature) fail(status Status, code ProblemCode, format string, args ..
 
 func warning(code ProblemCode, format string, args ...any) Problem {
 	return Problem{Code: code, Message: fmt.Sprintf(format, args...), Warning: true}
+}
+
+// reason is an error within a sentence for people.
+func reason(err error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "cms: "), "x509: ")
 }
 
 func codeOf(err error) ProblemCode {

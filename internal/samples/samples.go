@@ -7,6 +7,8 @@
 package samples
 
 import (
+	"archive/tar"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +20,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"archive/tar"
-	"compress/gzip"
 
 	"github.com/countersign-dev/countersign/internal/oracle"
 )
@@ -39,7 +38,7 @@ func NPM(t testing.TB, name, version string) string {
 	t.Helper()
 	npm := oracle.Need(t, "npm")
 	return fetch(t, "npm", name+"@"+version, func(ctx context.Context, dir string) error {
-		if err := run(ctx, dir, npm, "pack", "--silent", "--pack-destination", dir, name+"@"+version); err != nil {
+		if err := run(ctx, dir, npm, "pack", "--silent", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--pack-destination", dir, name+"@"+version); err != nil {
 			return err
 		}
 		archives, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
