@@ -269,20 +269,21 @@ func (p *parser) parameters(e *element) {
 func (p *parser) rule(e *element, spec *fileSpec, at scope) *rule {
 	r := &rule{spec: spec, element: e.name, at: e.at}
 	inc := &include{element: e.name, at: e.at}
-	known := append([]attributeSpec{pathAttribute}, spec.restrictions...)
+	known := slices.Concat(matchAttributes, spec.restrictions)
 	if at.root {
-		known = append(known, spec.attributes...)
-	} else {
-		known = append(known, matchAttributes...)
+		known = slices.Concat([]attributeSpec{artifactName}, spec.restrictions, spec.attributes)
 	}
-	for _, s := range p.settings(e, known) {
+	settings, ok := p.settings(e, known)
+	for _, s := range settings {
 		if s.spec.name == "ui-multifile-upload" {
 			p.c.multifile = s.value.expand(nil, "") == "on"
 			continue
 		}
 		inc.set(s)
 	}
-	p.checkInclude(inc, at.root)
+	if ok {
+		p.checkInclude(inc, spec, at.root)
+	}
 	r.includes = []*include{inc}
 	p.content(r, e, at)
 	return r
@@ -302,17 +303,16 @@ func (i *include) set(s setting) {
 	}
 }
 
-// checkInclude checks what attributes must be together.
-func (p *parser) checkInclude(i *include, root bool) {
-	if i.path.spec == nil {
-		if !root {
-			p.errs.add(i.at, "", "<%s> needs a path", i.element)
-		}
-		return
-	}
-	if root && i.path.value.constant() {
-		if pattern, err := compilePath(i.path.value.parts(nil, "")); err == nil && len(pattern.segments) != 1 {
+// checkInclude checks what attributes must be together, each of which is right.
+func (p *parser) checkInclude(i *include, spec *fileSpec, root bool) {
+	if i.path.spec != nil && i.path.value.constant() {
+		pattern, err := compilePath(i.path.value.parts(nil, ""))
+		switch {
+		case err != nil: // settings has complained
+		case root && len(pattern.segments) != 1:
 			p.errs.add(i.path.at, "write the file's name, with wildcards if need be", "the path of the artifact itself has no directories")
+		case len(pattern.segments) == 0 && !spec.directory:
+			p.errs.add(i.path.at, "", "the path %q is a directory, not a %s", i.path.value.expand(nil, ""), spec.title)
 		}
 	}
 	if i.minimum.value.constant() && i.maximum.value.constant() {
@@ -334,14 +334,15 @@ func (p *parser) set(e *element, spec *fileSpec, at scope) *rule {
 			own.attributes = append(own.attributes, a)
 		}
 	}
-	inherited := p.settings(&own, spec.restrictions)
-	known := append(append([]attributeSpec{pathAttribute}, matchAttributes...), spec.restrictions...)
+	inherited, _ := p.settings(&own, spec.restrictions)
+	known := slices.Concat(matchAttributes, spec.restrictions)
 	var forEach *element
 	for _, child := range e.children {
 		switch child.name {
 		case "include":
 			inc := &include{element: child.name, at: child.at}
-			for _, s := range p.settings(child, known) {
+			settings, ok := p.settings(child, known)
+			for _, s := range settings {
 				inc.set(s)
 			}
 			for _, s := range inherited {
@@ -349,7 +350,9 @@ func (p *parser) set(e *element, spec *fileSpec, at scope) *rule {
 					inc.restrictions = append(inc.restrictions, s)
 				}
 			}
-			p.checkInclude(inc, false)
+			if ok {
+				p.checkInclude(inc, spec, false)
+			}
 			for _, grandchild := range child.children {
 				p.errs.add(grandchild.at, "what is done to each file stands in <for-each>", "<%s> cannot stand in <include>", grandchild.name)
 			}
@@ -421,7 +424,8 @@ func (p *parser) content(r *rule, e *element, at scope) {
 }
 
 func (p *parser) directive(e *element, spec *methodSpec) *directive {
-	d := &directive{spec: spec, at: e.at, options: p.settings(e, spec.attributes)}
+	d := &directive{spec: spec, at: e.at}
+	d.options, _ = p.settings(e, spec.attributes)
 	for _, child := range e.children {
 		childSpec := methodSpecByName(child.name)
 		if childSpec == nil || !slices.Contains(spec.children, child.name) {
@@ -467,9 +471,10 @@ func (p *parser) checkOrder(r *rule) {
 	}
 }
 
-// settings reads and checks attributes.
-func (p *parser) settings(e *element, known []attributeSpec) []setting {
-	var settings []setting
+// settings reads and checks attributes. It reports whether all were right; those
+// that were not are left out.
+func (p *parser) settings(e *element, known []attributeSpec) (settings []setting, ok bool) {
+	before := len(p.errs.list)
 	seen := make(map[string]bool)
 	for _, a := range e.attributes {
 		seen[a.name] = true
@@ -505,7 +510,7 @@ func (p *parser) settings(e *element, known []attributeSpec) []setting {
 			p.errs.add(e.at, "", "<%s> needs the attribute %s", e.name, spec.name)
 		}
 	}
-	return settings
+	return settings, len(p.errs.list) == before
 }
 
 // mayUseFileName reports whether ${file.name} may stand in the value.

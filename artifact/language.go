@@ -42,10 +42,12 @@ type fileSpec struct {
 	attributes   []attributeSpec // others
 }
 
-var pathAttribute = attributeSpec{name: "path", kind: kindPath}
+// artifactName is the path of the artifact itself.
+var artifactName = attributeSpec{name: "path", kind: kindPath}
 
-// matchAttributes are those of everything with a path, except of the root.
+// matchAttributes are those of everything else that matches.
 var matchAttributes = []attributeSpec{
+	{name: "path", kind: kindPath, required: true},
 	{name: "min-matches", kind: kindMinimum},
 	{name: "max-matches", kind: kindMaximum},
 }

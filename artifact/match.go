@@ -47,7 +47,7 @@ func bind(rules []*rule, parameters map[string]string, errs *complaints) *ruleSe
 			b := &boundInclude{include: i, rule: bound, pattern: &pathPattern{}}
 			if i.path.spec != nil {
 				parts := i.path.value.parts(parameters, "")
-				b.text = segmentSource(parts)
+				b.text = segmentSource(escapeLiterals(parts))
 				if pattern, err := compilePath(parts); err == nil { // otherwise recheck has complained
 					b.pattern = pattern
 				}

@@ -116,6 +116,9 @@ func judge(report *authenticode.Report, publisher string) ([]string, error) {
 			problems = append(problems, fmt.Sprintf("The signer is %s, not the expected publisher %s.", s.Signer.Subject, publisher))
 		}
 	}
+	if report.Status == authenticode.StatusNotSigned {
+		return []string{"The file is not signed."}, nil
+	}
 	if report.Status != authenticode.StatusValid && len(problems) == 0 {
 		problems = append(problems, "The status of the signature is "+string(report.Status)+".")
 	}

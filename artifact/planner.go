@@ -133,7 +133,7 @@ func (p *planner) file(ctx context.Context, f *PlannedFile, src source, at strin
 			is = "a " + detected.title
 		}
 		found.add(i, ViolationWrongType, at, "", "the file is no %s but %s", spec.title, is)
-		f.Action, f.Reason = ActionLeave, "it is no "+spec.title
+		f.Action, f.Reason, f.Directives = ActionLeave, "it is no "+spec.title, nil
 		return found.list, nil
 	}
 	if err := p.restrictions(&found, f, content.file, at, i); err != nil {
@@ -376,7 +376,7 @@ func (p *planner) unmatched(ctx context.Context, f *PlannedFile, content file, a
 	}
 	if detected.signable {
 		found.add(nil, ViolationUnlisted, at,
-			fmt.Sprintf(`sign it, verify it, or leave it alone with <file path="%s"/>`, f.Path),
+			fmt.Sprintf(`sign it, verify it, or leave it alone with <file path="%s"/>`, escapeName(f.Path)),
 			"strict mode: no rule mentions this %s", detected.title)
 		return found.list, nil
 	}
@@ -437,7 +437,7 @@ func (p *planner) container(ctx context.Context, f *PlannedFile, content file, a
 		include := matched.assigned[n]
 		for _, other := range matched.more[n] {
 			found.add(other, ViolationDoubleMatch, joinPath(at, m.path), "make one of them narrower, so that each file has one rule",
-				"the file is matched by line %d and by line %d", include.at.line, other.at.line)
+				"the file is matched by line %d and by line %d", min(include.at.line, other.at.line), max(include.at.line, other.at.line))
 		}
 		switch {
 		case m.link && include != nil && include.rule.spec.name != "file":
@@ -472,22 +472,32 @@ func (p *planner) container(ctx context.Context, f *PlannedFile, content file, a
 }
 
 func addMismatch(found *findings, base string, m mismatch) {
-	what := "file"
+	what, match := "files", "match"
 	if m.include.rule.spec.directory {
-		what = "directory"
+		what = "directories"
+	}
+	if m.count == 1 {
+		what, match = m.include.rule.spec.noun(), "matches"
 	}
 	switch {
 	case m.count == 0:
-		found.add(m.include, ViolationTooFewMatches, base, `min-matches="0" makes it optional`, "no %s matches", what)
+		found.add(m.include, ViolationTooFewMatches, base, `min-matches="0" makes it optional`, "no %s matches", m.include.rule.spec.noun())
 	case m.count < m.include.minimum:
-		found.add(m.include, ViolationTooFewMatches, base, "", "%d matches; min-matches is %d", m.count, m.include.minimum)
+		found.add(m.include, ViolationTooFewMatches, base, "", "%d %s %s; min-matches is %d", m.count, what, match, m.include.minimum)
 	default:
 		hint := ""
 		if m.include.maximum == 1 {
 			hint = `max-matches="unbounded" allows any number`
 		}
-		found.add(m.include, ViolationTooManyMatches, base, hint, "%d matches; max-matches is %d", m.count, m.include.maximum)
+		found.add(m.include, ViolationTooManyMatches, base, hint, "%d %s %s; max-matches is %d", m.count, what, match, m.include.maximum)
 	}
+}
+
+func (s *fileSpec) noun() string {
+	if s.directory {
+		return "directory"
+	}
+	return "file"
 }
 
 // copyContext is io.Copy that can be cancelled.

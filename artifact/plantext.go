@@ -29,14 +29,20 @@ func (p *Plan) WriteText(w io.Writer, colour bool) error {
 	}
 	counts := make(map[Action]int)
 	p.Root.count(counts)
-	summary := fmt.Sprintf("%d signed with %d signatures, %d verified, %d left alone",
-		counts[ActionSign], p.SignatureCount(), counts[ActionVerify], counts[ActionLeave])
 	if len(p.Violations) > 0 {
-		fmt.Fprintf(t.w, "%s: %s\n", t.paint(red, fmt.Sprintf("%d violations", len(p.Violations))), "nothing will be signed")
+		fmt.Fprintf(t.w, "%s: nothing will be signed\n", t.paint(red, plural(len(p.Violations), "violation")))
 	} else {
-		fmt.Fprintln(t.w, summary)
+		fmt.Fprintf(t.w, "%d signed with %s, %d verified, %d left alone\n",
+			counts[ActionSign], plural(p.SignatureCount(), "signature"), counts[ActionVerify], counts[ActionLeave])
 	}
 	return t.w.Flush()
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func (f *PlannedFile) count(counts map[Action]int) {
@@ -94,7 +100,7 @@ func (t *textWriter) file(f *PlannedFile, first, rest string) {
 	}
 	if hidden > 0 {
 		first, _ := branch()
-		fmt.Fprintf(t.w, "%s%s\n", first, t.paint(dim, fmt.Sprintf("%d files that no rule matches", hidden)))
+		fmt.Fprintf(t.w, "%s%s\n", first, t.paint(dim, plural(hidden, "more file")+", which no rule matches"))
 	}
 	for _, d := range f.Directives {
 		first, _ := branch()
