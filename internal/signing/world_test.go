@@ -108,16 +108,27 @@ func openWorld(ctx context.Context, dir string, options ...option) (*world, erro
 	if w.blobs, err = store.OpenFileBlobs(filepath.Join(dir, "blobs")); err != nil {
 		return nil, err
 	}
-	keeper, err := software.OpenKeeper(ctx, "base64key://MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", nil)
+	c, err := w.config(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := signing.Config{Store: w.db, Blobs: w.blobs, Keys: software.New(keeper, template.keys), Clock: w.clock, TempDir: dir}
+	c.TempDir = dir
 	for _, o := range options {
 		o(&c)
 	}
 	w.Service = signing.New(c)
 	return &w, nil
+}
+
+func (w *world) config(ctx context.Context) (signing.Config, error) {
+	keeper, err := software.OpenKeeper(ctx, "base64key://MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", nil)
+	return signing.Config{Store: w.db, Blobs: w.blobs, Keys: software.New(keeper, template.keys), Clock: w.clock}, err
+}
+
+// another returns another server on the same installation, without this one's options.
+func (w *world) another() (*signing.Service, error) {
+	c, err := w.config(context.Background())
+	return signing.New(c), err
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,208 @@
+package signing_test
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+// stamper is a timestamp authority that fails, or hangs until the context ends.
+type stamper struct {
+	hang    bool
+	started chan struct{}
+	asked   int
+}
+
+func (s *stamper) Timestamp(ctx context.Context, _ []byte, _ crypto.Hash) ([]byte, error) {
+	s.asked++
+	if s.hang {
+		close(s.started)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return nil, errors.New("timestamp authority tsa.example does not answer")
+}
+
+func withStamper(s *stamper) option { return func(c *signing.Config) { c.Timestamper = s } }
+
+func TestRetriesThenFails(t *testing.T) {
+	t.Parallel()
+	tsa := &stamper{}
+	w := newWorld(t, withStamper(tsa))
+	r := w.submit(t, "test-signing")
+	for try := 1; try < 5; try++ {
+		if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowProcessing || got.Tries != try || got.LeaseUntil != nil {
+			t.Fatalf("try %d: %s, tries %d, lease %v", try, got.Workflow, got.Tries, got.LeaseUntil)
+		}
+	}
+	got := w.advance(t, r.ID)
+	if got.Workflow != signing.WorkflowProcessingFailed || got.Failure.Code != "Internal" || !strings.Contains(got.Failure.Message, "tsa.example does not answer") {
+		t.Errorf("after the last try: %s, %+v", got.Workflow, got.Failure)
+	}
+	if tsa.asked != 5 {
+		t.Errorf("the authority was asked %d times", tsa.asked)
+	}
+	if events := w.events(t, r.ID); events[len(events)-1] != "Failed" {
+		t.Errorf("audit entries %v", events)
+	}
+}
+
+// TestDeadWorker kills a worker in the middle of signing, as far as the database can tell.
+func TestDeadWorker(t *testing.T) {
+	t.Parallel()
+	tsa := &stamper{hang: true, started: make(chan struct{})}
+	w := newWorld(t, withStamper(tsa))
+	r := w.submit(t, "test-signing")
+	ctx, kill := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- w.Advance(ctx, r.ID) }()
+	<-tsa.started
+	if got := w.advance(t, r.ID); got.Attempt != 1 { // another worker keeps its hands off
+		t.Errorf("attempt %d began while the first held the lease", got.Attempt)
+	}
+	// The lease runs out without a heartbeat: the worker is dead, a second one takes over and finishes.
+	w.clock.advance(time.Minute)
+	if err := w.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second, err := w.another()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Advance(t.Context(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.status(t, r.ID); got.Workflow != signing.WorkflowCompleted || got.Attempt != 2 {
+		t.Fatalf("%s, attempt %d", got.Workflow, got.Attempt)
+	}
+	before := w.status(t, r.ID).Signed
+	// The first one was only slow: what it still does changes nothing.
+	kill()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if after := w.status(t, r.ID).Signed; after != before {
+		t.Errorf("the dead worker replaced the signed artifact: %+v, was %+v", after, before)
+	}
+	w.checkInvariants(t, r.ID)
+}
+
+func TestInterruptionIsNoTry(t *testing.T) {
+	t.Parallel()
+	tsa := &stamper{hang: true, started: make(chan struct{})}
+	w := newWorld(t, withStamper(tsa))
+	r := w.submit(t, "test-signing")
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- w.Advance(ctx, r.ID) }()
+	<-tsa.started
+	stop() // a graceful shutdown
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := w.status(t, r.ID); got.Tries != 0 || got.LeaseUntil != nil || got.Workflow.Status() != signing.InProgress {
+		t.Errorf("after a shutdown: %s, tries %d, lease %v", got.Workflow, got.Tries, got.LeaseUntil)
+	}
+}
+
+func TestCancelWhileSigning(t *testing.T) {
+	t.Parallel()
+	tsa := &stamper{hang: true, started: make(chan struct{})}
+	w := newWorld(t, withStamper(tsa), func(c *signing.Config) { c.Limits.Lease = 30 * time.Millisecond })
+	r := w.submit(t, "test-signing")
+	done := make(chan error)
+	go func() { done <- w.Advance(t.Context(), r.ID) }()
+	<-tsa.started
+	if _, err := w.Cancel(t.Context(), w.CI, r.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil { // the heartbeat notices and ends the work
+		t.Fatal(err)
+	}
+	if got := w.status(t, r.ID); got.Workflow != signing.WorkflowCanceled || got.Signed.BlobID != "" {
+		t.Errorf("%s, signed artifact %+v", got.Workflow, got.Signed)
+	}
+}
+
+// TestPoisonedArtifact: each attempt takes its process down before it can say anything.
+func TestPoisonedArtifact(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.submit(t, "test-signing")
+	other := w.submit(t, "test-signing")
+	for range 5 {
+		err := w.db.Tx(t.Context(), func(tx signing.Tx) error { // what a claim leaves behind
+			r, err := tx.LockRequest(t.Context(), r.OrganizationID, r.ID)
+			if err != nil {
+				return err
+			}
+			r.Attempt, r.Tries, r.LeaseUntil = r.Attempt+1, r.Tries+1, ptr(w.clock.Now().Add(30*time.Second))
+			return tx.UpdateRequest(t.Context(), r)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowProcessingFailed || !strings.Contains(got.Failure.Message, "never finished") {
+		t.Errorf("%s, %+v", got.Workflow, got.Failure)
+	}
+	if got := w.advance(t, other.ID); got.Workflow != signing.WorkflowCompleted {
+		t.Errorf("another request: %s, %+v", got.Workflow, got.Failure)
+	}
+}
+
+func TestRequireTimestamp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if _, err := w.EditPolicy(t.Context(), w.Admin, "app", "test-signing", signing.PolicyEdit{Rules: &signing.PolicyRules{RequireTimestamp: true}}); err != nil {
+		t.Fatal(err)
+	}
+	r := w.submit(t, "test-signing")
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowProcessingFailed || got.Failure.Code != "Timestamp" {
+		t.Errorf("signed without the timestamp that the policy requires: %s, %+v", got.Workflow, got.Failure)
+	}
+}
+
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "test-signing", signing.PolicyEdit{Rules: &signing.PolicyRules{RetentionDays: 10}}); err != nil {
+		t.Fatal(err)
+	}
+	short := w.submit(t, "test-signing")
+	w.advance(t, short.ID)
+	long, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: short.ID, PolicySlug: "release-signing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.advance(t, long.ID)
+	orphan := w.stage(t, w.CI) // an upload that no request refers to
+	w.clock.advance(11 * 24 * time.Hour)
+	if err := w.Retain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.SignedArtifact(ctx, w.CI, short.ID)
+	wantKind(t, err, signing.KindGone)
+	_, err = w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: short.ID, PolicySlug: "release-signing"})
+	wantKind(t, err, signing.KindInvalid)
+	if r := w.status(t, short.ID); r.Unsigned.SHA256 == "" || r.Signed.SHA256 == "" || r.ArtifactsDeletedAt == nil {
+		t.Errorf("hashes went with the bytes: %+v", r)
+	}
+	// The pending resubmit still refers to the same bytes.
+	if d, err := w.UnsignedArtifact(ctx, w.CI, long.ID); err != nil {
+		t.Errorf("the resubmit lost its artifact: %v", err)
+	} else if err := d.Blob.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err = w.blobs.Open(ctx, orphan.Artifact().BlobID)
+	wantKind(t, err, signing.KindNotFound)
+}
