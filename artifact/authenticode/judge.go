@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func appendCandidates(all []candidate, blob []byte, c candidate, depth int) (_ [
 	c.indirect, c.err = ParseIndirectData(c.sd)
 	self := len(all)
 	all = append(all, c)
-	outer := append(c.outer[:len(c.outer):len(c.outer)], c.sd.Certificates...)
+	outer := slices.Concat(c.outer, c.sd.Certificates)
 	for _, nested := range c.sd.Signers[0].UnsignedAttributes.Values(cms.OIDAttributeNestedSignature) {
 		if depth+1 == maxNesting || len(all) == maxSignatures {
 			all[self].indirect = nil
@@ -156,7 +157,7 @@ func (c candidate) checkTimestamp(s *Signature, opts VerifyOptions) time.Time {
 	}
 	// An authority's certificate has to be in its time when it stamps, not later
 	// (as Windows has it; RFC 3161 section 4 leaves that to policy).
-	chain, err := cms.Chain(t.Authority, append(t.Intermediates[:len(t.Intermediates):len(t.Intermediates)], c.outer...), cms.ChainOptions{
+	chain, err := cms.Chain(t.Authority, slices.Concat(t.Intermediates, c.outer), cms.ChainOptions{
 		Roots: roots, SystemRoots: opts.SystemRoots, Time: t.Time, Usage: x509.ExtKeyUsageTimeStamping,
 	})
 	if err != nil {
@@ -177,7 +178,7 @@ func (c candidate) checkChain(s *Signature, leaf *x509.Certificate, stamped time
 	if !stamped.IsZero() && !hasUsage(leaf, oidLifetimeSigning) {
 		at = stamped
 	}
-	others := append(c.sd.Certificates[:len(c.sd.Certificates):len(c.sd.Certificates)], c.outer...)
+	others := slices.Concat(c.sd.Certificates, c.outer)
 	chainOptions := cms.ChainOptions{Roots: opts.Roots, SystemRoots: opts.SystemRoots, Time: at, Usage: x509.ExtKeyUsageCodeSigning}
 	chain, err := cms.Chain(leaf, others, chainOptions)
 	if err == nil {

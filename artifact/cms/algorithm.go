@@ -123,8 +123,9 @@ func (a SignatureAlgorithm) String() string {
 		return "ECDSA with " + a.Hash.String()
 	case kindEd25519:
 		return "Ed25519"
+	default:
+		return a.OID.String()
 	}
-	return a.OID.String()
 }
 
 // parseSignatureAlgorithm reads SignerInfo.signatureAlgorithm. Where that names
@@ -241,10 +242,9 @@ func signatureAlgorithmFor(public crypto.PublicKey, h crypto.Hash, pss bool) (Si
 func (a SignatureAlgorithm) add(b *cryptobyte.Builder) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1ObjectIdentifier(a.OID)
-		switch a.kind {
-		case kindPKCS1:
+		if a.kind == kindPKCS1 {
 			b.AddASN1NULL()
-		case kindPSS:
+		} else if a.kind == kindPSS {
 			a.addPSS(b)
 		}
 	})
@@ -274,8 +274,9 @@ func (a SignatureAlgorithm) input(message []byte) ([]byte, crypto.SignerOpts) {
 		return message, crypto.Hash(0)
 	case kindPSS:
 		return sum(a.Hash, message), &rsa.PSSOptions{SaltLength: a.saltLength, Hash: a.Hash}
+	default:
+		return sum(a.Hash, message), a.Hash
 	}
-	return sum(a.Hash, message), a.Hash
 }
 
 // verify checks a signature over a message whose digest under a.Hash is given;
@@ -295,7 +296,7 @@ func (a SignatureAlgorithm) verify(public crypto.PublicKey, digest, signature []
 			err = rsa.VerifyPKCS1v15(key, a.Hash, digest, signature)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %v", ErrBadSignature, err)
+			return fmt.Errorf("%w: %w", ErrBadSignature, err)
 		}
 		return nil
 	case kindECDSA:

@@ -8,6 +8,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -310,7 +311,7 @@ func (sd *SignedData) AddUnsignedAttribute(oid asn1.ObjectIdentifier, value []by
 	found := false
 	for i, a := range attributes {
 		if a.Type.Equal(oid) && !found {
-			attributes[i].Values = append(a.Values[:len(a.Values):len(a.Values)], value)
+			attributes[i].Values = slices.Concat(a.Values, [][]byte{value})
 			found = true
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -66,8 +67,9 @@ func (c Content) sum(h crypto.Hash) ([]byte, error) {
 			return nil, err
 		}
 		return sum(h, inner), nil
+	default:
+		return sum(h, c.octets), nil
 	}
-	return sum(h, c.octets), nil
 }
 
 // contents strips tag and length from a DER element.
@@ -148,7 +150,7 @@ func Sign(ctx context.Context, content Content, opts SignOptions) ([]byte, error
 		if err != nil {
 			return nil, err
 		}
-		unsigned = append(unsigned[:len(unsigned):len(unsigned)], stamp)
+		unsigned = slices.Concat(unsigned, Attributes{stamp})
 	}
 
 	null := content.shape == shapePKCS7 // of that age: parameters are NULL, not absent
@@ -305,6 +307,7 @@ func (c Content) add(b *cryptobyte.Builder) {
 			b.AddASN1(explicit(0), func(b *cryptobyte.Builder) { b.AddASN1OctetString(c.octets) })
 		case shapePKCS7:
 			b.AddASN1(explicit(0), func(b *cryptobyte.Builder) { b.AddBytes(c.octets) })
+		case shapeDetached:
 		}
 	})
 }

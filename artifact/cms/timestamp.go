@@ -200,7 +200,7 @@ func (sd *SignedData) Timestamp(si *SignerInfo) (*Timestamp, error) {
 			if err == nil {
 				return t, nil
 			}
-			if firstErr == ErrNoTimestamp {
+			if errors.Is(firstErr, ErrNoTimestamp) {
 				first, firstErr = t, err
 			}
 		}

@@ -101,14 +101,11 @@ func (si *SignerInfo) check(certificate *x509.Certificate, contentType asn1.Obje
 		return fmt.Errorf("%w (%v is %x, signed is %x)", ErrDigestMismatch, si.Hash, digest, signed)
 	}
 	a := si.SignatureAlgorithm
-	switch a.kind {
-	case kindUnknown:
-		return fmt.Errorf("%w: signature algorithm %v", ErrUnsupported, a)
-	case kindEd25519:
+	if a.kind == kindEd25519 {
 		return a.verify(certificate.PublicKey, si.signed, si.Signature)
 	}
-	if a.Hash == 0 {
-		return fmt.Errorf("%w: %v", ErrUnsupported, a)
+	if a.kind == kindUnknown || a.Hash == 0 {
+		return fmt.Errorf("%w: signature algorithm %v", ErrUnsupported, a)
 	}
 	return a.verify(certificate.PublicKey, sum(a.Hash, si.signed), si.Signature)
 }

@@ -2,6 +2,7 @@
 package oracle
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"regexp"
@@ -23,7 +24,7 @@ func Need(t testing.TB, program string, minimum ...string) string {
 	if len(minimum) == 0 {
 		return path
 	}
-	version := Version(path)
+	version := Version(t.Context(), path)
 	if version == "" {
 		Missing(t, "%s does not tell its version", program)
 	}
@@ -47,10 +48,10 @@ var versionPattern = regexp.MustCompile(`\d+(\.\d+)+`)
 
 // Version returns the first dotted number that a program prints when it is asked
 // for its version, or nothing.
-func Version(path string) string {
+func Version(ctx context.Context, path string) string {
 	for _, argument := range []string{"--version", "version", "-version"} {
 		// Some programs print their version and exit with an error.
-		output, _ := exec.Command(path, argument).CombinedOutput()
+		output, _ := exec.CommandContext(ctx, path, argument).CombinedOutput()
 		if version := versionPattern.FindString(string(output)); version != "" {
 			return version
 		}

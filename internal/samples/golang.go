@@ -25,7 +25,7 @@ func GoEXE(t testing.TB, arch string) string {
 	t.Helper()
 	golang := oracle.Need(t, "go")
 	dir := fetch(t, "go", runtime.Version()+"-"+arch, func(ctx context.Context, dir string) error {
-		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(tinyProgram), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(tinyProgram), 0o600); err != nil {
 			return err
 		}
 		command := exec.CommandContext(ctx, golang, "build", "-trimpath", "-o", "tiny.exe", "main.go")

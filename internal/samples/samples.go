@@ -43,7 +43,7 @@ func NPM(t testing.TB, name, version string) string {
 		}
 		archives, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
 		if err != nil || len(archives) != 1 {
-			return fmt.Errorf("npm pack left %d archives: %v", len(archives), err)
+			return errors.Join(fmt.Errorf("npm pack left %d archives", len(archives)), err)
 		}
 		if err := untar(archives[0], dir); err != nil {
 			return err
@@ -65,7 +65,7 @@ func Debian(t testing.TB, name string) string {
 		}
 		archives, err := filepath.Glob(filepath.Join(dir, "*.deb"))
 		if err != nil || len(archives) != 1 {
-			return fmt.Errorf("apt-get download left %d archives: %v", len(archives), err)
+			return errors.Join(fmt.Errorf("apt-get download left %d archives", len(archives)), err)
 		}
 		if err := run(ctx, dir, dpkg, "-x", archives[0], dir); err != nil {
 			return err
@@ -82,7 +82,7 @@ func fetch(t testing.TB, kind, name string, fill func(ctx context.Context, dir s
 		t.Fatalf("samples: %v", err)
 	}
 	dir := filepath.Join(cache, kind, strings.NewReplacer("/", "+").Replace(name))
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		t.Fatalf("samples: %v", err)
 	}
 	unlock, err := lock(dir + ".lock")
@@ -95,7 +95,7 @@ func fetch(t testing.TB, kind, name string, fill func(ctx context.Context, dir s
 	}
 	// Filled under another name and then renamed: a directory that exists is whole.
 	partial := dir + ".partial"
-	if err := errors.Join(os.RemoveAll(partial), os.Mkdir(partial, 0o755)); err != nil {
+	if err := errors.Join(os.RemoveAll(partial), os.Mkdir(partial, 0o700)); err != nil {
 		t.Fatalf("samples: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), fetchTime)
@@ -118,15 +118,15 @@ func cacheDir() (string, error) {
 }
 
 // lock waits for the exclusive lock of a file, between goroutines and processes.
-func lock(path string) (unlock func() error, err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+func lock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return f.Close, nil // closing unlocks
+	return func() { _ = f.Close() }, nil // closing unlocks
 }
 
 func run(ctx context.Context, dir, program string, arguments ...string) error {
@@ -153,7 +153,7 @@ func untar(archive, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	reader, left := tar.NewReader(unzipped), int64(maxUnpacked)
 	for {
 		header, err := reader.Next()
@@ -170,14 +170,14 @@ func untar(archive, dir string) error {
 			return fmt.Errorf("%s unpacks to more than %d octets", archive, maxUnpacked)
 		}
 		name := filepath.FromSlash(header.Name)
-		if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		if err := root.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 			return err
 		}
 		file, err := root.Create(name)
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(file, reader)
+		_, err = io.CopyN(file, reader, header.Size)
 		if err := errors.Join(err, file.Close()); err != nil {
 			return err
 		}
