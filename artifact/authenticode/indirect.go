@@ -94,7 +94,7 @@ func ParseIndirectData(sd *cms.SignedData) (*IndirectData, error) {
 	}
 	var err error
 	if d.Hash, err = cms.ParseHashAlgorithm(&digestInfo); err != nil {
-		return fail(".messageDigest.digestAlgorithm", err.Error())
+		return nil, fmt.Errorf("authenticode: spcIndirectDataContent.messageDigest.digestAlgorithm: %w", err)
 	}
 	if !digestInfo.ReadASN1Bytes(&d.Digest, cbasn1.OCTET_STRING) || len(d.Digest) != d.Hash.Size() {
 		return fail(".messageDigest.digest", fmt.Sprintf("is no digest of %v", d.Hash))

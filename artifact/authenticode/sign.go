@@ -21,7 +21,8 @@ const (
 	maxCertificates       = 64       // entries of a certificate table
 )
 
-// Result describes a signed image.
+// Result describes a signed image. The digest of the whole signed file is not
+// known here: what its header says comes out of the pass over the file's end.
 type Result struct {
 	Size      int64       // of the signed file
 	Hash      crypto.Hash // of Digest
@@ -31,7 +32,8 @@ type Result struct {
 }
 
 // SignPE reads an image of size octets from src once, and writes the signed
-// image to dst, which must be empty. Memory use does not depend on size.
+// image to dst, which must be empty and not src itself. Memory use, some 2 MiB,
+// does not depend on size.
 //
 // An existing signature is replaced, or kept and given a nested one when
 // opts.Append is set; an EFI image gets a further entry of its certificate table

@@ -99,6 +99,8 @@ func TestVerdicts(t *testing.T) {
 			warnings: []authenticode.ProblemCode{authenticode.ProblemWeakHash}},
 		{name: "signature of another file", file: transplant(rawSign(t, petest.Image{Overlay: []byte("?")}.Bytes(), options(signer)), file), opts: roots, want: authenticode.StatusBroken,
 			codes: []authenticode.ProblemCode{authenticode.ProblemDigestMismatch}, warnings: []authenticode.ProblemCode{authenticode.ProblemChecksum}},
+		{name: "unknown hash function", file: withTable(file, bytes.ReplaceAll(table(rawSign(t, file, options(signer))), sha256OID, unknownOID)), opts: roots, want: authenticode.StatusBroken,
+			codes: []authenticode.ProblemCode{authenticode.ProblemUnsupported}, warnings: []authenticode.ProblemCode{authenticode.ProblemChecksum}},
 		{name: "time stamp of another signature", file: exchangeTimestamp(t, file, signer, tsa), opts: roots, want: authenticode.StatusBroken,
 			codes: []authenticode.ProblemCode{authenticode.ProblemTimestampInvalid}, warnings: []authenticode.ProblemCode{authenticode.ProblemChecksum}},
 	} {
@@ -114,6 +116,11 @@ func TestVerdicts(t *testing.T) {
 		})
 	}
 }
+
+var (
+	sha256OID  = []byte{6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1}
+	unknownOID = []byte{6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 99}
+)
 
 func options(signer *cmstest.Identity) authenticode.Options {
 	return authenticode.Options{Key: signer.Key, Chain: signer.Chain}

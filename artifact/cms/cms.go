@@ -58,7 +58,8 @@ type Timestamper interface {
 	Timestamp(ctx context.Context, digest []byte, hash crypto.Hash) (token []byte, err error)
 }
 
-// ParseError reports input that is not the structure it should be.
+// ParseError reports input that is not the structure it should be. Algorithms that
+// are not known here give errors that wrap ErrUnsupported instead.
 type ParseError struct {
 	Field  string // path of the field, such as "signerInfos[0].digestAlgorithm"
 	Reason string // what is wrong with it, for a person

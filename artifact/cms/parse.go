@@ -250,7 +250,7 @@ func parseSignerInfo(element cryptobyte.String, field string) (*SignerInfo, erro
 		}
 	}
 	if si.SignatureAlgorithm, err = parseSignatureAlgorithm(&body, si.Hash); err != nil {
-		return fail(".signatureAlgorithm", err.Error())
+		return nil, fmt.Errorf("cms: %s.signatureAlgorithm: %w", field, err)
 	}
 	if !body.ReadASN1Bytes(&si.Signature, cbasn1.OCTET_STRING) {
 		return fail(".signature", "is not an OCTET STRING")

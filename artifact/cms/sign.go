@@ -263,14 +263,20 @@ func (o SignOptions) signedAttributes(contentType asn1.ObjectIdentifier, digest 
 func (o SignOptions) embedded() [][]byte {
 	var certificates [][]byte
 	for i, c := range o.Chain {
-		if i == 0 || o.IncludeRoot || !selfIssued(c) {
+		if i == 0 || o.IncludeRoot || !isRoot(c) {
 			certificates = append(certificates, c.Raw)
 		}
 	}
 	return certificates
 }
 
-func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
+// isRoot tells self-signed certificates from those that a rolled-over key of the
+// same authority signed. It goes by names and key identifiers (RFC 5280 section
+// 4.2.1.1): this is done for each signature, and nothing depends on it but size.
+func isRoot(c *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, c.RawSubject) &&
+		(len(c.AuthorityKeyId) == 0 || bytes.Equal(c.AuthorityKeyId, c.SubjectKeyId))
+}
 
 // timestamp gets a token for a signature value.
 func (o SignOptions) timestamp(ctx context.Context, signature []byte) (Attribute, error) {

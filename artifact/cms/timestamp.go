@@ -65,7 +65,7 @@ func (t *Token) parseInfo(s cryptobyte.String) error {
 	}
 	var err error
 	if t.Hash, err = ParseHashAlgorithm(&imprint); err != nil {
-		return fail(".messageImprint.hashAlgorithm", err.Error())
+		return fmt.Errorf("cms: tstInfo.messageImprint.hashAlgorithm: %w", err)
 	}
 	if !imprint.ReadASN1Bytes(&t.Imprint, cbasn1.OCTET_STRING) || !imprint.Empty() {
 		return fail(".messageImprint.hashedMessage", "is not an OCTET STRING")

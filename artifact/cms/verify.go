@@ -15,7 +15,7 @@ import (
 
 // What CheckSignature and the checks of time stamps may find.
 var (
-	ErrNoSigner       = errors.New("cms: the signer's certificate is not embedded")
+	ErrNoSigner       = errors.New("cms: the signer's certificate is not embedded, or cannot be read")
 	ErrDigestMismatch = errors.New("cms: the content is not what was signed: its digest differs from the signed one")
 	ErrBadSignature   = errors.New("cms: the signature is wrong")
 	ErrUnsupported    = errors.New("cms: not supported")
