@@ -91,6 +91,11 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// GetArtifactConfigurationSchema The XML schema of artifact configurations
+	//
+	// Corresponds with GET /artifact-configuration.xsd (the `GetArtifactConfigurationSchema` operationId).
+	GetArtifactConfigurationSchema(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetHealth Whether the service can serve
 	//
 	// Corresponds with GET /healthz (the `GetHealth` operationId).
@@ -100,6 +105,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/Meta/SystemInfo (the `GetSystemInfo` operationId).
 	GetSystemInfo(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AnalyzeArtifactWithBody Propose an artifact configuration for a sample artifact
+	//
+	// Examines a sample and writes a configuration for artifacts like it, with comments on what to check. Nothing is kept.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/ArtifactConfigurations/Analyze (the `AnalyzeArtifact` operationId).
+	AnalyzeArtifactWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCertificates The organization's certificates, by name
 	//
@@ -201,7 +215,7 @@ type ClientInterface interface {
 	//
 	// Matches an artifact against an artifact configuration and returns the plan: what would be signed, verified or left alone, and why.
 	// Nothing is signed and nothing is kept. The configuration is one of the project's (`artifactConfigurationSlug`, its default when
-	// absent) or the XML sent as `artifactConfigurationXml`.
+	// absent) or the XML sent as `artifactConfigurationXml`; its parameters travel as `parameters.NAME`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -245,7 +259,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/{organizationId}/SigningRequests (the `SubmitSigningRequest` operationId).
 	//
 	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
-	SubmitSigningRequestWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SubmitSigningRequestWithBody(ctx context.Context, organizationID OrganizationID, params *SubmitSigningRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResubmitSigningRequestWithBody Submit a completed request again under another signing policy
 	//
@@ -295,7 +309,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifact (the `SubmitWithArtifact` operationId).
-	SubmitWithArtifactWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SubmitWithArtifactWithBody(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSigningRequest Everything about a signing request
 	//
@@ -320,15 +334,39 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Approve (the `ApproveSigningRequest` operationId).
 	ApproveSigningRequest(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, body ApproveSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetArtifactDescription Every file of the artifact, with what was done to it
+	//
+	// The resolved plan as a tree: each contained file with its hashes before and after signing, its signatures and their certificates.
+	// 404 until the artifact was examined.
+	//
+	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescription (the `GetArtifactDescription` operationId).
+	GetArtifactDescription(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetArtifactDescriptionXML Every file of the artifact, with what was done to it, as XML
+	//
+	// The same as `ArtifactDescription`. Elements and attributes are spelled with hyphens.
+	//
+	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescriptionXml (the `GetArtifactDescriptionXML` operationId).
+	GetArtifactDescriptionXML(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetBuildSettingsFile Download the build settings file of the origin
 	//
 	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/BuildSettingsFile (the `GetBuildSettingsFile` operationId).
 	GetBuildSettingsFile(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CancelSigningRequest Cancel a request that is not final yet
+	// CancelSigningRequestWithBody Cancel a request that is not final yet
+	//
+	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Cancel (the `CancelSigningRequest` operationId).
-	CancelSigningRequest(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CancelSigningRequestWithBody(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelSigningRequest Cancel a request that is not final yet
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Cancel (the `CancelSigningRequest` operationId).
+	CancelSigningRequest(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, body CancelSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DenySigningRequestWithBody Deny a waiting request
 	//
@@ -372,6 +410,21 @@ type ClientInterface interface {
 	GetSigningRequestCertificate(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
+// GetArtifactConfigurationSchema The XML schema of artifact configurations
+//
+// Corresponds with GET /artifact-configuration.xsd (the `GetArtifactConfigurationSchema` operationId).
+func (c *Client) GetArtifactConfigurationSchema(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetArtifactConfigurationSchemaRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetHealth Whether the service can serve
 //
 // Corresponds with GET /healthz (the `GetHealth` operationId).
@@ -392,6 +445,25 @@ func (c *Client) GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (
 // Corresponds with GET /v1/Meta/SystemInfo (the `GetSystemInfo` operationId).
 func (c *Client) GetSystemInfo(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSystemInfoRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AnalyzeArtifactWithBody Propose an artifact configuration for a sample artifact
+//
+// Examines a sample and writes a configuration for artifacts like it, with comments on what to check. Nothing is kept.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/ArtifactConfigurations/Analyze (the `AnalyzeArtifact` operationId).
+func (c *Client) AnalyzeArtifactWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAnalyzeArtifactRequestWithBody(c.Server, organizationID, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -652,7 +724,7 @@ func (c *Client) GetArtifactConfigurationXML(ctx context.Context, organizationID
 //
 // Matches an artifact against an artifact configuration and returns the plan: what would be signed, verified or left alone, and why.
 // Nothing is signed and nothing is kept. The configuration is one of the project's (`artifactConfigurationSlug`, its default when
-// absent) or the XML sent as `artifactConfigurationXml`.
+// absent) or the XML sent as `artifactConfigurationXml`; its parameters travel as `parameters.NAME`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -755,8 +827,8 @@ func (c *Client) ListSigningRequests(ctx context.Context, organizationID Organiz
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests (the `SubmitSigningRequest` operationId).
 // Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
-func (c *Client) SubmitSigningRequestWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSubmitSigningRequestRequestWithBody(c.Server, organizationID, contentType, body)
+func (c *Client) SubmitSigningRequestWithBody(ctx context.Context, organizationID OrganizationID, params *SubmitSigningRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSubmitSigningRequestRequestWithBody(c.Server, organizationID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -847,8 +919,8 @@ func (c *Client) ResubmitSigningRequestWithFormdataBody(ctx context.Context, org
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifact (the `SubmitWithArtifact` operationId).
-func (c *Client) SubmitWithArtifactWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSubmitWithArtifactRequestWithBody(c.Server, organizationID, contentType, body)
+func (c *Client) SubmitWithArtifactWithBody(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSubmitWithArtifactRequestWithBody(c.Server, organizationID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -912,6 +984,41 @@ func (c *Client) ApproveSigningRequest(ctx context.Context, organizationID Organ
 	return c.Client.Do(req)
 }
 
+// GetArtifactDescription Every file of the artifact, with what was done to it
+//
+// The resolved plan as a tree: each contained file with its hashes before and after signing, its signatures and their certificates.
+// 404 until the artifact was examined.
+//
+// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescription (the `GetArtifactDescription` operationId).
+func (c *Client) GetArtifactDescription(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetArtifactDescriptionRequest(c.Server, organizationID, signingRequestID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetArtifactDescriptionXML Every file of the artifact, with what was done to it, as XML
+//
+// The same as `ArtifactDescription`. Elements and attributes are spelled with hyphens.
+//
+// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescriptionXml (the `GetArtifactDescriptionXML` operationId).
+func (c *Client) GetArtifactDescriptionXML(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetArtifactDescriptionXMLRequest(c.Server, organizationID, signingRequestID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetBuildSettingsFile Download the build settings file of the origin
 //
 // Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/BuildSettingsFile (the `GetBuildSettingsFile` operationId).
@@ -927,11 +1034,30 @@ func (c *Client) GetBuildSettingsFile(ctx context.Context, organizationID Organi
 	return c.Client.Do(req)
 }
 
-// CancelSigningRequest Cancel a request that is not final yet
+// CancelSigningRequestWithBody Cancel a request that is not final yet
+//
+// Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Cancel (the `CancelSigningRequest` operationId).
-func (c *Client) CancelSigningRequest(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCancelSigningRequestRequest(c.Server, organizationID, signingRequestID)
+func (c *Client) CancelSigningRequestWithBody(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelSigningRequestRequestWithBody(c.Server, organizationID, signingRequestID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelSigningRequest Cancel a request that is not final yet
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Cancel (the `CancelSigningRequest` operationId).
+func (c *Client) CancelSigningRequest(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, body CancelSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelSigningRequestRequest(c.Server, organizationID, signingRequestID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1043,6 +1169,33 @@ func (c *Client) GetSigningRequestCertificate(ctx context.Context, organizationI
 	return c.Client.Do(req)
 }
 
+// NewGetArtifactConfigurationSchemaRequest constructs an http.Request for the GetArtifactConfigurationSchema method
+func NewGetArtifactConfigurationSchemaRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/artifact-configuration.xsd")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetHealthRequest constructs an http.Request for the GetHealth method
 func NewGetHealthRequest(server string) (*http.Request, error) {
 	var err error
@@ -1093,6 +1246,42 @@ func NewGetSystemInfoRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewAnalyzeArtifactRequestWithBody constructs an http.Request for the AnalyzeArtifact method, with any body, and a specified content type
+func NewAnalyzeArtifactRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/ArtifactConfigurations/Analyze", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -1953,7 +2142,7 @@ func NewListSigningRequestsRequest(server string, organizationID OrganizationID,
 
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "submitterId", params.SubmitterID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "submittedByMe", params.SubmittedByMe, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -2040,7 +2229,7 @@ func NewListSigningRequestsRequest(server string, organizationID OrganizationID,
 }
 
 // NewSubmitSigningRequestRequestWithBody constructs an http.Request for the SubmitSigningRequest method, with any body, and a specified content type
-func NewSubmitSigningRequestRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+func NewSubmitSigningRequestRequestWithBody(server string, organizationID OrganizationID, params *SubmitSigningRequestParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2071,6 +2260,19 @@ func NewSubmitSigningRequestRequestWithBody(server string, organizationID Organi
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
 
 	return req, nil
 }
@@ -2134,7 +2336,7 @@ func NewResubmitSigningRequestRequestWithBody(server string, organizationID Orga
 }
 
 // NewSubmitWithArtifactRequestWithBody constructs an http.Request for the SubmitWithArtifact method, with any body, and a specified content type
-func NewSubmitWithArtifactRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+func NewSubmitWithArtifactRequestWithBody(server string, organizationID OrganizationID, params *SubmitWithArtifactParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2165,6 +2367,19 @@ func NewSubmitWithArtifactRequestWithBody(server string, organizationID Organiza
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
 
 	return req, nil
 }
@@ -2264,6 +2479,88 @@ func NewApproveSigningRequestRequestWithBody(server string, organizationID Organ
 	return req, nil
 }
 
+// NewGetArtifactDescriptionRequest constructs an http.Request for the GetArtifactDescription method
+func NewGetArtifactDescriptionRequest(server string, organizationID OrganizationID, signingRequestID SigningRequestID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "signingRequestId", signingRequestID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/SigningRequests/%s/ArtifactDescription", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetArtifactDescriptionXMLRequest constructs an http.Request for the GetArtifactDescriptionXML method
+func NewGetArtifactDescriptionXMLRequest(server string, organizationID OrganizationID, signingRequestID SigningRequestID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "signingRequestId", signingRequestID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/SigningRequests/%s/ArtifactDescriptionXml", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetBuildSettingsFileRequest constructs an http.Request for the GetBuildSettingsFile method
 func NewGetBuildSettingsFileRequest(server string, organizationID OrganizationID, signingRequestID SigningRequestID) (*http.Request, error) {
 	var err error
@@ -2305,8 +2602,19 @@ func NewGetBuildSettingsFileRequest(server string, organizationID OrganizationID
 	return req, nil
 }
 
-// NewCancelSigningRequestRequest constructs an http.Request for the CancelSigningRequest method
-func NewCancelSigningRequestRequest(server string, organizationID OrganizationID, signingRequestID SigningRequestID) (*http.Request, error) {
+// NewCancelSigningRequestRequest calls the generic CancelSigningRequest builder with application/json body
+func NewCancelSigningRequestRequest(server string, organizationID OrganizationID, signingRequestID SigningRequestID, body CancelSigningRequestJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCancelSigningRequestRequestWithBody(server, organizationID, signingRequestID, "application/json", bodyReader)
+}
+
+// NewCancelSigningRequestRequestWithBody constructs an http.Request for the CancelSigningRequest method, with any body, and a specified content type
+func NewCancelSigningRequestRequestWithBody(server string, organizationID OrganizationID, signingRequestID SigningRequestID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2338,10 +2646,12 @@ func NewCancelSigningRequestRequest(server string, organizationID OrganizationID
 		return nil, err
 	}
 
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -2608,6 +2918,13 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// GetArtifactConfigurationSchemaWithResponse The XML schema of artifact configurations
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /artifact-configuration.xsd (the `GetArtifactConfigurationSchema` operationId).
+	GetArtifactConfigurationSchemaWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetArtifactConfigurationSchemaResponse, error)
+
 	// GetHealthWithResponse Whether the service can serve
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -2621,6 +2938,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/Meta/SystemInfo (the `GetSystemInfo` operationId).
 	GetSystemInfoWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSystemInfoResponse, error)
+
+	// AnalyzeArtifactWithBodyWithResponse Propose an artifact configuration for a sample artifact
+	//
+	// Examines a sample and writes a configuration for artifacts like it, with comments on what to check. Nothing is kept.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/ArtifactConfigurations/Analyze (the `AnalyzeArtifact` operationId).
+	AnalyzeArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AnalyzeArtifactResponse, error)
 
 	// ListCertificatesWithResponse The organization's certificates, by name
 	//
@@ -2740,7 +3066,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Matches an artifact against an artifact configuration and returns the plan: what would be signed, verified or left alone, and why.
 	// Nothing is signed and nothing is kept. The configuration is one of the project's (`artifactConfigurationSlug`, its default when
-	// absent) or the XML sent as `artifactConfigurationXml`.
+	// absent) or the XML sent as `artifactConfigurationXml`; its parameters travel as `parameters.NAME`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -2794,7 +3120,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/{organizationId}/SigningRequests (the `SubmitSigningRequest` operationId).
 	//
 	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
-	SubmitSigningRequestWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitSigningRequestResponse, error)
+	SubmitSigningRequestWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *SubmitSigningRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitSigningRequestResponse, error)
 
 	// ResubmitSigningRequestWithBodyWithResponse Submit a completed request again under another signing policy
 	//
@@ -2844,7 +3170,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifact (the `SubmitWithArtifact` operationId).
-	SubmitWithArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitWithArtifactResponse, error)
+	SubmitWithArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitWithArtifactResponse, error)
 
 	// GetSigningRequestWithResponse Everything about a signing request
 	//
@@ -2871,6 +3197,25 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Approve (the `ApproveSigningRequest` operationId).
 	ApproveSigningRequestWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, body ApproveSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveSigningRequestResponse, error)
 
+	// GetArtifactDescriptionWithResponse Every file of the artifact, with what was done to it
+	//
+	// The resolved plan as a tree: each contained file with its hashes before and after signing, its signatures and their certificates.
+	// 404 until the artifact was examined.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescription (the `GetArtifactDescription` operationId).
+	GetArtifactDescriptionWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*GetArtifactDescriptionResponse, error)
+
+	// GetArtifactDescriptionXMLWithResponse Every file of the artifact, with what was done to it, as XML
+	//
+	// The same as `ArtifactDescription`. Elements and attributes are spelled with hyphens.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescriptionXml (the `GetArtifactDescriptionXML` operationId).
+	GetArtifactDescriptionXMLWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*GetArtifactDescriptionXMLResponse, error)
+
 	// GetBuildSettingsFileWithResponse Download the build settings file of the origin
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -2878,12 +3223,19 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/BuildSettingsFile (the `GetBuildSettingsFile` operationId).
 	GetBuildSettingsFileWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*GetBuildSettingsFileResponse, error)
 
-	// CancelSigningRequestWithResponse Cancel a request that is not final yet
+	// CancelSigningRequestWithBodyWithResponse Cancel a request that is not final yet
 	//
-	// Returns a wrapper object for the known response body format(s).
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Cancel (the `CancelSigningRequest` operationId).
-	CancelSigningRequestWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*CancelSigningRequestResponse, error)
+	CancelSigningRequestWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CancelSigningRequestResponse, error)
+
+	// CancelSigningRequestWithResponse Cancel a request that is not final yet
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Cancel (the `CancelSigningRequest` operationId).
+	CancelSigningRequestWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, body CancelSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*CancelSigningRequestResponse, error)
 
 	// DenySigningRequestWithBodyWithResponse Deny a waiting request
 	//
@@ -2933,6 +3285,54 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/X509Certificate (the `GetSigningRequestCertificate` operationId).
 	GetSigningRequestCertificateWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*GetSigningRequestCertificateResponse, error)
+}
+
+type GetArtifactConfigurationSchemaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// XML200 the response for an HTTP 200 `application/xml` response
+	XML200 *string
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetXML200 returns the response for an HTTP 200 `application/xml` response
+func (r GetArtifactConfigurationSchemaResponse) GetXML200() *string {
+	return r.XML200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetArtifactConfigurationSchemaResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetArtifactConfigurationSchemaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetArtifactConfigurationSchemaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetArtifactConfigurationSchemaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetArtifactConfigurationSchemaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 type GetHealthResponse struct {
@@ -3011,6 +3411,54 @@ func (r GetSystemInfoResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetSystemInfoResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type AnalyzeArtifactResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// XML200 the response for an HTTP 200 `application/xml` response
+	XML200 *string
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetXML200 returns the response for an HTTP 200 `application/xml` response
+func (r AnalyzeArtifactResponse) GetXML200() *string {
+	return r.XML200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AnalyzeArtifactResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AnalyzeArtifactResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AnalyzeArtifactResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AnalyzeArtifactResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AnalyzeArtifactResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3937,19 +4385,12 @@ type SubmitSigningRequestResponse201Headers struct {
 type SubmitSigningRequestResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *FastSigned
 	// JSON201 the response for an HTTP 201 `application/json` response
 	JSON201 *Submitted
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *SubmitSigningRequestResponse201Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SubmitSigningRequestResponse) GetJSON200() *FastSigned {
-	return r.JSON200
 }
 
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
@@ -4054,19 +4495,12 @@ type SubmitWithArtifactResponse201Headers struct {
 type SubmitWithArtifactResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *FastSigned
 	// JSON201 the response for an HTTP 201 `application/json` response
 	JSON201 *Submitted
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *SubmitWithArtifactResponse201Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SubmitWithArtifactResponse) GetJSON200() *FastSigned {
-	return r.JSON200
 }
 
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
@@ -4198,6 +4632,102 @@ func (r ApproveSigningRequestResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ApproveSigningRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetArtifactDescriptionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ArtifactDescription
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetArtifactDescriptionResponse) GetJSON200() *ArtifactDescription {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetArtifactDescriptionResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetArtifactDescriptionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetArtifactDescriptionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetArtifactDescriptionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetArtifactDescriptionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetArtifactDescriptionXMLResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// XML200 the response for an HTTP 200 `application/xml` response
+	XML200 *string
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetXML200 returns the response for an HTTP 200 `application/xml` response
+func (r GetArtifactDescriptionXMLResponse) GetXML200() *string {
+	return r.XML200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetArtifactDescriptionXMLResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetArtifactDescriptionXMLResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetArtifactDescriptionXMLResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetArtifactDescriptionXMLResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetArtifactDescriptionXMLResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4512,6 +5042,19 @@ func (r GetSigningRequestCertificateResponse) ContentType() string {
 	return ""
 }
 
+// GetArtifactConfigurationSchemaWithResponse The XML schema of artifact configurations
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /artifact-configuration.xsd (the `GetArtifactConfigurationSchema` operationId).
+func (c *ClientWithResponses) GetArtifactConfigurationSchemaWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetArtifactConfigurationSchemaResponse, error) {
+	rsp, err := c.GetArtifactConfigurationSchema(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetArtifactConfigurationSchemaResponse(rsp)
+}
+
 // GetHealthWithResponse Whether the service can serve
 //
 // Returns a wrapper object for the known response body format(s).
@@ -4536,6 +5079,21 @@ func (c *ClientWithResponses) GetSystemInfoWithResponse(ctx context.Context, req
 		return nil, err
 	}
 	return ParseGetSystemInfoResponse(rsp)
+}
+
+// AnalyzeArtifactWithBodyWithResponse Propose an artifact configuration for a sample artifact
+//
+// Examines a sample and writes a configuration for artifacts like it, with comments on what to check. Nothing is kept.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/ArtifactConfigurations/Analyze (the `AnalyzeArtifact` operationId).
+func (c *ClientWithResponses) AnalyzeArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AnalyzeArtifactResponse, error) {
+	rsp, err := c.AnalyzeArtifactWithBody(ctx, organizationID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAnalyzeArtifactResponse(rsp)
 }
 
 // ListCertificatesWithResponse The organization's certificates, by name
@@ -4746,7 +5304,7 @@ func (c *ClientWithResponses) GetArtifactConfigurationXMLWithResponse(ctx contex
 //
 // Matches an artifact against an artifact configuration and returns the plan: what would be signed, verified or left alone, and why.
 // Nothing is signed and nothing is kept. The configuration is one of the project's (`artifactConfigurationSlug`, its default when
-// absent) or the XML sent as `artifactConfigurationXml`.
+// absent) or the XML sent as `artifactConfigurationXml`; its parameters travel as `parameters.NAME`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -4836,8 +5394,8 @@ func (c *ClientWithResponses) ListSigningRequestsWithResponse(ctx context.Contex
 // Corresponds with POST /v1/{organizationId}/SigningRequests (the `SubmitSigningRequest` operationId).
 //
 // Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
-func (c *ClientWithResponses) SubmitSigningRequestWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitSigningRequestResponse, error) {
-	rsp, err := c.SubmitSigningRequestWithBody(ctx, organizationID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) SubmitSigningRequestWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *SubmitSigningRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitSigningRequestResponse, error) {
+	rsp, err := c.SubmitSigningRequestWithBody(ctx, organizationID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -4912,8 +5470,8 @@ func (c *ClientWithResponses) ResubmitSigningRequestWithFormdataBodyWithResponse
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifact (the `SubmitWithArtifact` operationId).
-func (c *ClientWithResponses) SubmitWithArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitWithArtifactResponse, error) {
-	rsp, err := c.SubmitWithArtifactWithBody(ctx, organizationID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) SubmitWithArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitWithArtifactResponse, error) {
+	rsp, err := c.SubmitWithArtifactWithBody(ctx, organizationID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -4963,6 +5521,37 @@ func (c *ClientWithResponses) ApproveSigningRequestWithResponse(ctx context.Cont
 	return ParseApproveSigningRequestResponse(rsp)
 }
 
+// GetArtifactDescriptionWithResponse Every file of the artifact, with what was done to it
+//
+// The resolved plan as a tree: each contained file with its hashes before and after signing, its signatures and their certificates.
+// 404 until the artifact was examined.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescription (the `GetArtifactDescription` operationId).
+func (c *ClientWithResponses) GetArtifactDescriptionWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*GetArtifactDescriptionResponse, error) {
+	rsp, err := c.GetArtifactDescription(ctx, organizationID, signingRequestID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetArtifactDescriptionResponse(rsp)
+}
+
+// GetArtifactDescriptionXMLWithResponse Every file of the artifact, with what was done to it, as XML
+//
+// The same as `ArtifactDescription`. Elements and attributes are spelled with hyphens.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescriptionXml (the `GetArtifactDescriptionXML` operationId).
+func (c *ClientWithResponses) GetArtifactDescriptionXMLWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*GetArtifactDescriptionXMLResponse, error) {
+	rsp, err := c.GetArtifactDescriptionXML(ctx, organizationID, signingRequestID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetArtifactDescriptionXMLResponse(rsp)
+}
+
 // GetBuildSettingsFileWithResponse Download the build settings file of the origin
 //
 // Returns a wrapper object for the known response body format(s).
@@ -4976,13 +5565,26 @@ func (c *ClientWithResponses) GetBuildSettingsFileWithResponse(ctx context.Conte
 	return ParseGetBuildSettingsFileResponse(rsp)
 }
 
-// CancelSigningRequestWithResponse Cancel a request that is not final yet
+// CancelSigningRequestWithBodyWithResponse Cancel a request that is not final yet
 //
-// Returns a wrapper object for the known response body format(s).
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Cancel (the `CancelSigningRequest` operationId).
-func (c *ClientWithResponses) CancelSigningRequestWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*CancelSigningRequestResponse, error) {
-	rsp, err := c.CancelSigningRequest(ctx, organizationID, signingRequestID, reqEditors...)
+func (c *ClientWithResponses) CancelSigningRequestWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CancelSigningRequestResponse, error) {
+	rsp, err := c.CancelSigningRequestWithBody(ctx, organizationID, signingRequestID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelSigningRequestResponse(rsp)
+}
+
+// CancelSigningRequestWithResponse Cancel a request that is not final yet
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Cancel (the `CancelSigningRequest` operationId).
+func (c *ClientWithResponses) CancelSigningRequestWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, body CancelSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*CancelSigningRequestResponse, error) {
+	rsp, err := c.CancelSigningRequest(ctx, organizationID, signingRequestID, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -5074,6 +5676,39 @@ func (c *ClientWithResponses) GetSigningRequestCertificateWithResponse(ctx conte
 	return ParseGetSigningRequestCertificateResponse(rsp)
 }
 
+// ParseGetArtifactConfigurationSchemaResponse parses an HTTP response from a GetArtifactConfigurationSchemaWithResponse call
+func ParseGetArtifactConfigurationSchemaResponse(rsp *http.Response) (*GetArtifactConfigurationSchemaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetArtifactConfigurationSchemaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "xml") && rsp.StatusCode == 200:
+		var dest string
+		if err := xml.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.XML200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetHealthResponse parses an HTTP response from a GetHealthWithResponse call
 func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -5110,6 +5745,39 @@ func ParseGetSystemInfoResponse(rsp *http.Response) (*GetSystemInfoResponse, err
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseAnalyzeArtifactResponse parses an HTTP response from a AnalyzeArtifactWithResponse call
+func ParseAnalyzeArtifactResponse(rsp *http.Response) (*AnalyzeArtifactResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AnalyzeArtifactResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "xml") && rsp.StatusCode == 200:
+		var dest string
+		if err := xml.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.XML200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -5782,13 +6450,6 @@ func ParseSubmitSigningRequestResponse(rsp *http.Response) (*SubmitSigningReques
 	}
 
 	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest FastSigned
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
 		var dest Submitted
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -5881,13 +6542,6 @@ func ParseSubmitWithArtifactResponse(rsp *http.Response) (*SubmitWithArtifactRes
 	}
 
 	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest FastSigned
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
 		var dest Submitted
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -5973,6 +6627,72 @@ func ParseApproveSigningRequestResponse(rsp *http.Response) (*ApproveSigningRequ
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetArtifactDescriptionResponse parses an HTTP response from a GetArtifactDescriptionWithResponse call
+func ParseGetArtifactDescriptionResponse(rsp *http.Response) (*GetArtifactDescriptionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetArtifactDescriptionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ArtifactDescription
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetArtifactDescriptionXMLResponse parses an HTTP response from a GetArtifactDescriptionXMLWithResponse call
+func ParseGetArtifactDescriptionXMLResponse(rsp *http.Response) (*GetArtifactDescriptionXMLResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetArtifactDescriptionXMLResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "xml") && rsp.StatusCode == 200:
+		var dest string
+		if err := xml.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.XML200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -21,12 +21,18 @@ import (
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// GetArtifactConfigurationSchema The XML schema of artifact configurations
+	// (GET /artifact-configuration.xsd)
+	GetArtifactConfigurationSchema(w http.ResponseWriter, r *http.Request)
 	// GetHealth Whether the service can serve
 	// (GET /healthz)
 	GetHealth(w http.ResponseWriter, r *http.Request)
 	// GetSystemInfo Version and addresses of this installation
 	// (GET /v1/Meta/SystemInfo)
 	GetSystemInfo(w http.ResponseWriter, r *http.Request)
+	// AnalyzeArtifact Propose an artifact configuration for a sample artifact
+	// (POST /v1/{organizationId}/ArtifactConfigurations/Analyze)
+	AnalyzeArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
 	// ListCertificates The organization's certificates, by name
 	// (GET /v1/{organizationId}/Certificates)
 	ListCertificates(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
@@ -88,19 +94,25 @@ type ServerInterface interface {
 	// (POST /v1/{organizationId}/SigningRequests)
 	//
 	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
-	SubmitSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	SubmitSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params SubmitSigningRequestParams)
 	// ResubmitSigningRequest Submit a completed request again under another signing policy
 	// (POST /v1/{organizationId}/SigningRequests/Resubmit)
 	ResubmitSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
 	// SubmitWithArtifact Submit a signing request with its artifact
 	// (POST /v1/{organizationId}/SigningRequests/SubmitWithArtifact)
-	SubmitWithArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	SubmitWithArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params SubmitWithArtifactParams)
 	// GetSigningRequest Everything about a signing request
 	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId})
 	GetSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID)
 	// ApproveSigningRequest Approve a waiting request
 	// (POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Approve)
 	ApproveSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID)
+	// GetArtifactDescription Every file of the artifact, with what was done to it
+	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescription)
+	GetArtifactDescription(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID)
+	// GetArtifactDescriptionXML Every file of the artifact, with what was done to it, as XML
+	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescriptionXml)
+	GetArtifactDescriptionXML(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID)
 	// GetBuildSettingsFile Download the build settings file of the origin
 	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId}/BuildSettingsFile)
 	GetBuildSettingsFile(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID)
@@ -133,6 +145,20 @@ type ServerInterfaceWrapper struct {
 
 type MiddlewareFunc func(http.Handler) http.Handler
 
+// GetArtifactConfigurationSchema operation middleware
+func (siw *ServerInterfaceWrapper) GetArtifactConfigurationSchema(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetArtifactConfigurationSchema(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetHealth operation middleware
 func (siw *ServerInterfaceWrapper) GetHealth(w http.ResponseWriter, r *http.Request) {
 
@@ -152,6 +178,32 @@ func (siw *ServerInterfaceWrapper) GetSystemInfo(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetSystemInfo(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// AnalyzeArtifact operation middleware
+func (siw *ServerInterfaceWrapper) AnalyzeArtifact(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AnalyzeArtifact(w, r, organizationID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -864,15 +916,15 @@ func (siw *ServerInterfaceWrapper) ListSigningRequests(w http.ResponseWriter, r 
 		return
 	}
 
-	// ------------- Optional query parameter "submitterId" -------------
+	// ------------- Optional query parameter "submittedByMe" -------------
 
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "submitterId", r.URL.Query(), &params.SubmitterID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "submittedByMe", r.URL.Query(), &params.SubmittedByMe, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
 	if err != nil {
 		var requiredError *runtime.RequiredParameterError
 		if errors.As(err, &requiredError) {
-			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "submitterId"})
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "submittedByMe"})
 		} else {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "submitterId", Err: err})
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "submittedByMe", Err: err})
 		}
 		return
 	}
@@ -1007,8 +1059,32 @@ func (siw *ServerInterfaceWrapper) SubmitSigningRequest(w http.ResponseWriter, r
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SubmitSigningRequestParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.SubmitSigningRequest(w, r, organizationID)
+		siw.Handler.SubmitSigningRequest(w, r, organizationID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1059,8 +1135,32 @@ func (siw *ServerInterfaceWrapper) SubmitWithArtifact(w http.ResponseWriter, r *
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SubmitWithArtifactParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.SubmitWithArtifact(w, r, organizationID)
+		siw.Handler.SubmitWithArtifact(w, r, organizationID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1131,6 +1231,76 @@ func (siw *ServerInterfaceWrapper) ApproveSigningRequest(w http.ResponseWriter, 
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ApproveSigningRequest(w, r, organizationID, signingRequestID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetArtifactDescription operation middleware
+func (siw *ServerInterfaceWrapper) GetArtifactDescription(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "signingRequestId" -------------
+	var signingRequestID SigningRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "signingRequestId", r.PathValue("signingRequestId"), &signingRequestID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "signingRequestId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetArtifactDescription(w, r, organizationID, signingRequestID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetArtifactDescriptionXML operation middleware
+func (siw *ServerInterfaceWrapper) GetArtifactDescriptionXML(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "signingRequestId" -------------
+	var signingRequestID SigningRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "signingRequestId", r.PathValue("signingRequestId"), &signingRequestID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "signingRequestId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetArtifactDescriptionXML(w, r, organizationID, signingRequestID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1505,7 +1675,9 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 		ErrorHandlerFunc:   options.ErrorHandlerFunc,
 	}
 
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/artifact-configuration.xsd", wrapper.GetArtifactConfigurationSchema)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/healthz", wrapper.GetHealth)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/ArtifactConfigurations/Analyze", wrapper.AnalyzeArtifact)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Certificates", wrapper.ListCertificates)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}", wrapper.GetCertificate)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/CertificateSigningRequest", wrapper.GetCertificateSigningRequest)
@@ -1528,6 +1700,8 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests", wrapper.SubmitSigningRequest)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}", wrapper.GetSigningRequest)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/Approve", wrapper.ApproveSigningRequest)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescription", wrapper.GetArtifactDescription)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescriptionXml", wrapper.GetArtifactDescriptionXML)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/BuildSettingsFile", wrapper.GetBuildSettingsFile)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/Cancel", wrapper.CancelSigningRequest)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/Deny", wrapper.DenySigningRequest)
@@ -1567,8 +1741,6 @@ type DownloadApplicationOctetStreamResponse struct {
 	ContentLength int64
 }
 
-type FastSignedJSONResponse HashSigningData
-
 type ForbiddenApplicationProblemPlusJSONResponse Problem
 
 type InvalidApplicationProblemPlusJSONResponse Problem
@@ -1601,6 +1773,50 @@ type UnauthenticatedApplicationProblemPlusJSONResponse Problem
 type UnavailableApplicationProblemPlusJSONResponse Problem
 
 type UnsupportedMediaTypeApplicationProblemPlusJSONResponse Problem
+
+type GetArtifactConfigurationSchemaRequestObject struct {
+}
+
+type GetArtifactConfigurationSchemaResponseObject interface {
+	VisitGetArtifactConfigurationSchemaResponse(w http.ResponseWriter) error
+}
+
+type GetArtifactConfigurationSchema200ApplicationXMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetArtifactConfigurationSchema200ApplicationXMLResponse) VisitGetArtifactConfigurationSchemaResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/xml")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetArtifactConfigurationSchemadefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetArtifactConfigurationSchemadefaultApplicationProblemPlusJSONResponse) VisitGetArtifactConfigurationSchemaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type GetHealthRequestObject struct {
 }
@@ -1647,6 +1863,52 @@ type GetSystemInfodefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetSystemInfodefaultApplicationProblemPlusJSONResponse) VisitGetSystemInfoResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AnalyzeArtifactRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Body           *multipart.Reader
+}
+
+type AnalyzeArtifactResponseObject interface {
+	VisitAnalyzeArtifactResponse(w http.ResponseWriter) error
+}
+
+type AnalyzeArtifact200ApplicationXMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response AnalyzeArtifact200ApplicationXMLResponse) VisitAnalyzeArtifactResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/xml")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type AnalyzeArtifactdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AnalyzeArtifactdefaultApplicationProblemPlusJSONResponse) VisitAnalyzeArtifactResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2451,25 +2713,12 @@ func (response ListSigningRequestsdefaultApplicationProblemPlusJSONResponse) Vis
 
 type SubmitSigningRequestRequestObject struct {
 	OrganizationID OrganizationID `json:"organizationId"`
+	Params         SubmitSigningRequestParams
 	Body           *multipart.Reader
 }
 
 type SubmitSigningRequestResponseObject interface {
 	VisitSubmitSigningRequestResponse(w http.ResponseWriter) error
-}
-
-type SubmitSigningRequest200JSONResponse struct{ FastSignedJSONResponse }
-
-func (response SubmitSigningRequest200JSONResponse) VisitSubmitSigningRequestResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
 }
 
 type SubmitSigningRequest201JSONResponse struct{ SubmittedJSONResponse }
@@ -2549,25 +2798,12 @@ func (response ResubmitSigningRequestdefaultApplicationProblemPlusJSONResponse) 
 
 type SubmitWithArtifactRequestObject struct {
 	OrganizationID OrganizationID `json:"organizationId"`
+	Params         SubmitWithArtifactParams
 	Body           *multipart.Reader
 }
 
 type SubmitWithArtifactResponseObject interface {
 	VisitSubmitWithArtifactResponse(w http.ResponseWriter) error
-}
-
-type SubmitWithArtifact200JSONResponse struct{ FastSignedJSONResponse }
-
-func (response SubmitWithArtifact200JSONResponse) VisitSubmitWithArtifactResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
 }
 
 type SubmitWithArtifact201JSONResponse struct{ SubmittedJSONResponse }
@@ -2683,6 +2919,92 @@ func (response ApproveSigningRequestdefaultApplicationProblemPlusJSONResponse) V
 	return err
 }
 
+type GetArtifactDescriptionRequestObject struct {
+	OrganizationID   OrganizationID   `json:"organizationId"`
+	SigningRequestID SigningRequestID `json:"signingRequestId"`
+}
+
+type GetArtifactDescriptionResponseObject interface {
+	VisitGetArtifactDescriptionResponse(w http.ResponseWriter) error
+}
+
+type GetArtifactDescription200JSONResponse ArtifactDescription
+
+func (response GetArtifactDescription200JSONResponse) VisitGetArtifactDescriptionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetArtifactDescriptiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetArtifactDescriptiondefaultApplicationProblemPlusJSONResponse) VisitGetArtifactDescriptionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetArtifactDescriptionXMLRequestObject struct {
+	OrganizationID   OrganizationID   `json:"organizationId"`
+	SigningRequestID SigningRequestID `json:"signingRequestId"`
+}
+
+type GetArtifactDescriptionXMLResponseObject interface {
+	VisitGetArtifactDescriptionXMLResponse(w http.ResponseWriter) error
+}
+
+type GetArtifactDescriptionXML200ApplicationXMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetArtifactDescriptionXML200ApplicationXMLResponse) VisitGetArtifactDescriptionXMLResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/xml")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetArtifactDescriptionXMLdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetArtifactDescriptionXMLdefaultApplicationProblemPlusJSONResponse) VisitGetArtifactDescriptionXMLResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetBuildSettingsFileRequestObject struct {
 	OrganizationID   OrganizationID   `json:"organizationId"`
 	SigningRequestID SigningRequestID `json:"signingRequestId"`
@@ -2750,6 +3072,7 @@ func (response GetBuildSettingsFiledefaultApplicationProblemPlusJSONResponse) Vi
 type CancelSigningRequestRequestObject struct {
 	OrganizationID   OrganizationID   `json:"organizationId"`
 	SigningRequestID SigningRequestID `json:"signingRequestId"`
+	Body             *CancelSigningRequestJSONRequestBody
 }
 
 type CancelSigningRequestResponseObject interface {
@@ -3043,12 +3366,18 @@ func (response GetSigningRequestCertificatedefaultApplicationProblemPlusJSONResp
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// GetArtifactConfigurationSchema The XML schema of artifact configurations
+	// (GET /artifact-configuration.xsd)
+	GetArtifactConfigurationSchema(ctx context.Context, request GetArtifactConfigurationSchemaRequestObject) (GetArtifactConfigurationSchemaResponseObject, error)
 	// GetHealth Whether the service can serve
 	// (GET /healthz)
 	GetHealth(ctx context.Context, request GetHealthRequestObject) (GetHealthResponseObject, error)
 	// GetSystemInfo Version and addresses of this installation
 	// (GET /v1/Meta/SystemInfo)
 	GetSystemInfo(ctx context.Context, request GetSystemInfoRequestObject) (GetSystemInfoResponseObject, error)
+	// AnalyzeArtifact Propose an artifact configuration for a sample artifact
+	// (POST /v1/{organizationId}/ArtifactConfigurations/Analyze)
+	AnalyzeArtifact(ctx context.Context, request AnalyzeArtifactRequestObject) (AnalyzeArtifactResponseObject, error)
 	// ListCertificates The organization's certificates, by name
 	// (GET /v1/{organizationId}/Certificates)
 	ListCertificates(ctx context.Context, request ListCertificatesRequestObject) (ListCertificatesResponseObject, error)
@@ -3123,6 +3452,12 @@ type StrictServerInterface interface {
 	// ApproveSigningRequest Approve a waiting request
 	// (POST /v1/{organizationId}/SigningRequests/{signingRequestId}/Approve)
 	ApproveSigningRequest(ctx context.Context, request ApproveSigningRequestRequestObject) (ApproveSigningRequestResponseObject, error)
+	// GetArtifactDescription Every file of the artifact, with what was done to it
+	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescription)
+	GetArtifactDescription(ctx context.Context, request GetArtifactDescriptionRequestObject) (GetArtifactDescriptionResponseObject, error)
+	// GetArtifactDescriptionXML Every file of the artifact, with what was done to it, as XML
+	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId}/ArtifactDescriptionXml)
+	GetArtifactDescriptionXML(ctx context.Context, request GetArtifactDescriptionXMLRequestObject) (GetArtifactDescriptionXMLResponseObject, error)
 	// GetBuildSettingsFile Download the build settings file of the origin
 	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId}/BuildSettingsFile)
 	GetBuildSettingsFile(ctx context.Context, request GetBuildSettingsFileRequestObject) (GetBuildSettingsFileResponseObject, error)
@@ -3185,6 +3520,30 @@ type strictHandler struct {
 	options     StrictHTTPServerOptions
 }
 
+// GetArtifactConfigurationSchema operation middleware
+func (sh *strictHandler) GetArtifactConfigurationSchema(w http.ResponseWriter, r *http.Request) {
+	var request GetArtifactConfigurationSchemaRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetArtifactConfigurationSchema(ctx, request.(GetArtifactConfigurationSchemaRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetArtifactConfigurationSchema")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetArtifactConfigurationSchemaResponseObject); ok {
+		if err := validResponse.VisitGetArtifactConfigurationSchemaResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetHealth operation middleware
 func (sh *strictHandler) GetHealth(w http.ResponseWriter, r *http.Request) {
 	var request GetHealthRequestObject
@@ -3226,6 +3585,39 @@ func (sh *strictHandler) GetSystemInfo(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetSystemInfoResponseObject); ok {
 		if err := validResponse.VisitGetSystemInfoResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AnalyzeArtifact operation middleware
+func (sh *strictHandler) AnalyzeArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request AnalyzeArtifactRequestObject
+
+	request.OrganizationID = organizationID
+
+	if reader, err := r.MultipartReader(); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode multipart body: %w", err))
+		return
+	} else {
+		request.Body = reader
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AnalyzeArtifact(ctx, request.(AnalyzeArtifactRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AnalyzeArtifact")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AnalyzeArtifactResponseObject); ok {
+		if err := validResponse.VisitAnalyzeArtifactResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -3783,10 +4175,11 @@ func (sh *strictHandler) ListSigningRequests(w http.ResponseWriter, r *http.Requ
 }
 
 // SubmitSigningRequest operation middleware
-func (sh *strictHandler) SubmitSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+func (sh *strictHandler) SubmitSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params SubmitSigningRequestParams) {
 	var request SubmitSigningRequestRequestObject
 
 	request.OrganizationID = organizationID
+	request.Params = params
 
 	if reader, err := r.MultipartReader(); err != nil {
 		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode multipart body: %w", err))
@@ -3872,10 +4265,11 @@ func (sh *strictHandler) ResubmitSigningRequest(w http.ResponseWriter, r *http.R
 }
 
 // SubmitWithArtifact operation middleware
-func (sh *strictHandler) SubmitWithArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+func (sh *strictHandler) SubmitWithArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params SubmitWithArtifactParams) {
 	var request SubmitWithArtifactRequestObject
 
 	request.OrganizationID = organizationID
+	request.Params = params
 
 	if reader, err := r.MultipartReader(); err != nil {
 		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode multipart body: %w", err))
@@ -3968,6 +4362,60 @@ func (sh *strictHandler) ApproveSigningRequest(w http.ResponseWriter, r *http.Re
 	}
 }
 
+// GetArtifactDescription operation middleware
+func (sh *strictHandler) GetArtifactDescription(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID) {
+	var request GetArtifactDescriptionRequestObject
+
+	request.OrganizationID = organizationID
+	request.SigningRequestID = signingRequestID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetArtifactDescription(ctx, request.(GetArtifactDescriptionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetArtifactDescription")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetArtifactDescriptionResponseObject); ok {
+		if err := validResponse.VisitGetArtifactDescriptionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetArtifactDescriptionXML operation middleware
+func (sh *strictHandler) GetArtifactDescriptionXML(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID) {
+	var request GetArtifactDescriptionXMLRequestObject
+
+	request.OrganizationID = organizationID
+	request.SigningRequestID = signingRequestID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetArtifactDescriptionXML(ctx, request.(GetArtifactDescriptionXMLRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetArtifactDescriptionXML")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetArtifactDescriptionXMLResponseObject); ok {
+		if err := validResponse.VisitGetArtifactDescriptionXMLResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetBuildSettingsFile operation middleware
 func (sh *strictHandler) GetBuildSettingsFile(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID) {
 	var request GetBuildSettingsFileRequestObject
@@ -4001,6 +4449,16 @@ func (sh *strictHandler) CancelSigningRequest(w http.ResponseWriter, r *http.Req
 
 	request.OrganizationID = organizationID
 	request.SigningRequestID = signingRequestID
+
+	var body CancelSigningRequestJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
 
 	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
 		return sh.ssi.CancelSigningRequest(ctx, request.(CancelSigningRequestRequestObject))

@@ -4,7 +4,6 @@
 package api
 
 import (
-	"encoding/json"
 	"time"
 
 	openapi_types "github.com/oapi-codegen/runtime/types"
@@ -61,6 +60,30 @@ const (
 func (e CertificateType) Valid() bool {
 	switch e {
 	case X509:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FileAction.
+const (
+	Container FileAction = "container"
+	Leave     FileAction = "leave"
+	Sign      FileAction = "sign"
+	Verify    FileAction = "verify"
+)
+
+// Valid indicates whether the value is a known member of the FileAction enum.
+func (e FileAction) Valid() bool {
+	switch e {
+	case Container:
+		return true
+	case Leave:
+		return true
+	case Sign:
+		return true
+	case Verify:
 		return true
 	default:
 		return false
@@ -268,6 +291,20 @@ type ArtifactData struct {
 	SizeInBytes int64  `json:"sizeInBytes"`
 }
 
+// ArtifactDescription defines model for ArtifactDescription.
+type ArtifactDescription struct {
+	ConfigurationSha256 string            `json:"configurationSha256"`
+	Parameters          map[string]string `json:"parameters"`
+	Root                DescribedFile     `json:"root,omitempty,omitzero"`
+
+	// SigningRequestID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	SigningRequestID ID          `json:"signingRequestId"`
+	Strict           bool        `json:"strict"`
+	Violations       []Violation `json:"violations"`
+}
+
 // Certificate defines model for Certificate.
 type Certificate struct {
 	// CertificateID A GUID; always lower-case in answers.
@@ -284,6 +321,9 @@ type Certificate struct {
 	Name         string    `json:"name"`
 	NotAfter     time.Time `json:"notAfter,omitempty,omitzero"`
 	NotBefore    time.Time `json:"notBefore,omitempty,omitzero"`
+
+	// Restrictions The least rules of every signing policy that uses the certificate.
+	Restrictions CertificateRestrictions `json:"restrictions,omitempty,omitzero"`
 
 	// SerialNumber Lower-case hexadecimal.
 	SerialNumber string `json:"serialNumber,omitempty,omitzero"`
@@ -313,11 +353,24 @@ type CertificateCreationMethod string
 // CertificateType defines model for Certificate.Type.
 type CertificateType string
 
+// CertificateRestrictions The least rules of every signing policy that uses the certificate.
+type CertificateRestrictions struct {
+	MinimumApprovals           int  `json:"minimumApprovals,omitempty,omitzero"`
+	RequiresTimestamp          bool `json:"requiresTimestamp,omitempty,omitzero"`
+	RequiresTrustedBuildSystem bool `json:"requiresTrustedBuildSystem,omitempty,omitzero"`
+	SubmitterMayNotApprove     bool `json:"submitterMayNotApprove,omitempty,omitzero"`
+	VerifiesOriginPolicy       bool `json:"verifiesOriginPolicy,omitempty,omitzero"`
+}
+
 // CreateCsrBasedX509 defines model for CreateCsrBasedX509.
 type CreateCsrBasedX509 struct {
+	// KeyAlgorithm RSA-3072 when absent.
 	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty,omitzero"`
-	Name         string       `json:"name"`
-	Slug         string       `json:"slug"`
+	Name         string       `json:"name,omitempty,omitzero"`
+
+	// Restrictions The least rules of every signing policy that uses the certificate.
+	Restrictions CertificateRestrictions `json:"restrictions,omitempty,omitzero"`
+	Slug         string                  `json:"slug"`
 
 	// Subject The certificate's subject.
 	Subject DistinguishedName `json:"subject"`
@@ -325,20 +378,60 @@ type CreateCsrBasedX509 struct {
 
 // CreateSelfSignedX509 defines model for CreateSelfSignedX509.
 type CreateSelfSignedX509 struct {
+	// KeyAlgorithm RSA-3072 when absent.
 	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty,omitzero"`
-	Name         string       `json:"name"`
-	Slug         string       `json:"slug"`
+	Name         string       `json:"name,omitempty,omitzero"`
+
+	// Restrictions The least rules of every signing policy that uses the certificate.
+	Restrictions CertificateRestrictions `json:"restrictions,omitempty,omitzero"`
+	Slug         string                  `json:"slug"`
 
 	// Subject The certificate's subject.
 	Subject DistinguishedName `json:"subject"`
 
-	// ValidityInDays 730 when absent.
+	// ValidityInDays 1095 when absent.
 	ValidityInDays int `json:"validityInDays,omitempty,omitzero"`
 }
 
 // Decision defines model for Decision.
 type Decision struct {
 	Comment string `json:"comment,omitempty,omitzero"`
+}
+
+// DescribedFile defines model for DescribedFile.
+type DescribedFile struct {
+	// Action `sign`: gets a signature of its own. `verify`: its signature was checked. `container`: files in it are signed or verified.
+	// `leave`: stays as it is.
+	Action     FileAction      `json:"action"`
+	Directives []Directive     `json:"directives,omitempty,omitzero"`
+	Files      []DescribedFile `json:"files,omitempty,omitzero"`
+
+	// Path Within the container; of the artifact its name.
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+
+	// Rule The element of the artifact configuration that decided.
+	Rule RuleReference `json:"rule,omitempty,omitzero"`
+
+	// Sha256HashAfter Absent until the artifact is signed.
+	Sha256HashAfter string `json:"sha256HashAfter,omitempty,omitzero"`
+
+	// Sha256HashBefore Lower-case hexadecimal.
+	Sha256HashBefore string          `json:"sha256HashBefore,omitempty,omitzero"`
+	Signatures       []MadeSignature `json:"signatures,omitempty,omitzero"`
+
+	// SizeInBytes Before signing.
+	SizeInBytes int64  `json:"sizeInBytes"`
+	Type        string `json:"type,omitempty,omitzero"`
+}
+
+// Directive defines model for Directive.
+type Directive struct {
+	Line int `json:"line"`
+
+	// Method Example: authenticode-sign
+	Method  string            `json:"method"`
+	Options map[string]string `json:"options,omitempty,omitzero"`
 }
 
 // DistinguishedName The certificate's subject.
@@ -362,41 +455,38 @@ type Failure struct {
 	Message string   `json:"message"`
 }
 
-// HashSigningData Hash signing data (`payload.json`).
-type HashSigningData struct {
-	Base64EncodedHash    string          `json:"Base64EncodedHash"`
-	EcdsaSignatureFormat string          `json:"EcdsaSignatureFormat,omitempty,omitzero"`
-	Metadata             json.RawMessage `json:"Metadata,omitempty,omitzero"`
-
-	// RsaHashAlgorithm OID of the hash algorithm; RSA only.
-	//
-	// Example: 2.16.840.1.101.3.4.2.1
-	RsaHashAlgorithm string `json:"RsaHashAlgorithm,omitempty,omitzero"`
-
-	// Signature Base64.
-	Signature          string `json:"Signature"`
-	SignatureAlgorithm string `json:"SignatureAlgorithm"`
-
-	// SigningRequestID A GUID; always lower-case in answers.
-	//
-	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
-	SigningRequestID ID     `json:"SigningRequestId,omitempty,omitzero"`
-	WebLink          string `json:"WebLink,omitempty,omitzero"`
-}
+// FileAction `sign`: gets a signature of its own. `verify`: its signature was checked. `container`: files in it are signed or verified.
+// `leave`: stays as it is.
+type FileAction string
 
 // ID A GUID; always lower-case in answers.
 //
 // Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 type ID = string
 
-// KeyAlgorithm defines model for KeyAlgorithm.
+// KeyAlgorithm RSA-3072 when absent.
 type KeyAlgorithm string
+
+// MadeSignature defines model for MadeSignature.
+type MadeSignature struct {
+	CertificateSha256Thumbprint string `json:"certificateSha256Thumbprint"`
+
+	// Digest What was signed, the format's own digest of the file.
+	Digest string `json:"digest"`
+
+	// HashAlgorithm Example: sha256
+	HashAlgorithm string `json:"hashAlgorithm"`
+
+	// Method Example: authenticode-sign
+	Method string `json:"method"`
+}
 
 // Origin Where the artifact came from, as a trusted build system says.
 type Origin struct {
 	BuildData struct {
 		BuildSettingsFile struct {
-			DownloadLink string `json:"downloadLink"`
+			// DownloadLink Absent when the artifacts were deleted.
+			DownloadLink string `json:"downloadLink,omitempty,omitzero"`
 			FileName     string `json:"fileName"`
 		} `json:"buildSettingsFile,omitempty,omitzero"`
 		URL string `json:"url,omitempty,omitzero"`
@@ -409,8 +499,51 @@ type Origin struct {
 	} `json:"repositoryData,omitempty,omitzero"`
 }
 
-// Plan The plan as a tree of what would be signed, verified, restricted and left alone, and why, with its violations.
-type Plan = json.RawMessage
+// Plan What would be signed, verified and left alone, and why.
+type Plan struct {
+	// ArtifactSha256 Lower-case hexadecimal.
+	ArtifactSha256 string `json:"artifactSha256"`
+
+	// ConfigurationSha256 Of the XML, lower-case hexadecimal.
+	ConfigurationSha256 string            `json:"configurationSha256"`
+	Parameters          map[string]string `json:"parameters"`
+	Root                PlannedFile       `json:"root,omitempty,omitzero"`
+	Strict              bool              `json:"strict"`
+
+	// Violations Why the artifact must not be signed; empty when it may be.
+	Violations []Violation `json:"violations"`
+}
+
+// PlannedFile defines model for PlannedFile.
+type PlannedFile struct {
+	// Action `sign`: gets a signature of its own. `verify`: its signature was checked. `container`: files in it are signed or verified.
+	// `leave`: stays as it is.
+	Action FileAction `json:"action"`
+
+	// Directives In the order in which they are carried out.
+	Directives []Directive `json:"directives,omitempty,omitzero"`
+
+	// Files The files of a container that was opened.
+	Files []PlannedFile `json:"files,omitempty,omitzero"`
+
+	// Path Within the container; of the artifact its name.
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+
+	// Rule The element of the artifact configuration that decided.
+	Rule RuleReference `json:"rule,omitempty,omitzero"`
+
+	// Sha256 Lower-case hexadecimal.
+	Sha256 string `json:"sha256,omitempty,omitzero"`
+
+	// Size In bytes.
+	Size int64 `json:"size"`
+
+	// Type Element name; absent when unknown.
+	//
+	// Example: pe-file
+	Type string `json:"type,omitempty,omitzero"`
+}
 
 // Problem Problem details (RFC 9457).
 type Problem struct {
@@ -448,8 +581,23 @@ type Project struct {
 	Version int `json:"version"`
 }
 
+// RequestPermissions What the caller may do with the request now.
+type RequestPermissions struct {
+	// Approve Or deny.
+	Approve  bool `json:"approve"`
+	Cancel   bool `json:"cancel"`
+	Download bool `json:"download"`
+
+	// Resubmit Under at least one of the project's signing policies.
+	Resubmit bool `json:"resubmit"`
+}
+
 // Resubmit defines model for Resubmit.
 type Resubmit struct {
+	// CancellationTimeoutInSeconds The request is canceled unless it is final by then; 0 for never.
+	CancellationTimeoutInSeconds int `json:"cancellationTimeoutInSeconds,omitempty,omitzero"`
+
+	// Description The original's when absent.
 	Description string `json:"description,omitempty,omitzero"`
 
 	// OriginalSigningRequestID A GUID; always lower-case in answers.
@@ -464,6 +612,16 @@ type Resubmit struct {
 
 	// SigningPolicySlug A signing policy of the original's project.
 	SigningPolicySlug string `json:"signingPolicySlug,omitempty,omitzero"`
+}
+
+// RuleReference The element of the artifact configuration that decided.
+type RuleReference struct {
+	Column int `json:"column"`
+
+	// Element Example: pe-file-set
+	Element string `json:"element"`
+	Line    int    `json:"line"`
+	Path    string `json:"path,omitempty,omitzero"`
 }
 
 // SigningPolicy defines model for SigningPolicy.
@@ -498,7 +656,7 @@ type SigningPolicy struct {
 
 // SigningRequest defines model for SigningRequest.
 type SigningRequest struct {
-	Approvals []Approval `json:"approvals,omitempty,omitzero"`
+	Approvals []Approval `json:"approvals"`
 
 	// ArtifactConfigurationID A GUID; always lower-case in answers.
 	//
@@ -510,13 +668,22 @@ type SigningRequest struct {
 	// ArtifactConfigurationVersion The version that the request is pinned to.
 	ArtifactConfigurationVersion int `json:"artifactConfigurationVersion"`
 
+	// ArtifactsDeletedAt When retention removed the artifacts.
+	ArtifactsDeletedAt time.Time `json:"artifactsDeletedAt,omitempty,omitzero"`
+
 	// CancelAt When the request is canceled unless it is final by then.
-	CancelAt      time.Time `json:"cancelAt,omitempty,omitzero"`
-	CreatedAt     time.Time `json:"createdAt"`
-	Description   string    `json:"description"`
-	Failure       Failure   `json:"failure,omitempty,omitzero"`
-	FinalAt       time.Time `json:"finalAt,omitempty,omitzero"`
-	IsFinalStatus bool      `json:"isFinalStatus"`
+	CancelAt    time.Time `json:"cancelAt,omitempty,omitzero"`
+	CreatedAt   time.Time `json:"createdAt"`
+	Description string    `json:"description"`
+	Failure     Failure   `json:"failure,omitempty,omitzero"`
+	FinalAt     time.Time `json:"finalAt,omitempty,omitzero"`
+
+	// GivenApprovals Approvals that count.
+	GivenApprovals int  `json:"givenApprovals"`
+	IsFinalStatus  bool `json:"isFinalStatus"`
+
+	// May What the caller may do with the request now.
+	May RequestPermissions `json:"may"`
 
 	// Origin Where the artifact came from, as a trusted build system says.
 	Origin Origin `json:"origin,omitempty,omitzero"`
@@ -533,7 +700,7 @@ type SigningRequest struct {
 	ProjectID         ID     `json:"projectId"`
 	ProjectName       string `json:"projectName"`
 	ProjectSlug       string `json:"projectSlug"`
-	RequiredApprovals int    `json:"requiredApprovals,omitempty,omitzero"`
+	RequiredApprovals int    `json:"requiredApprovals"`
 
 	// Resubmits Requests that resubmit this one, oldest first.
 	Resubmits      []ID         `json:"resubmits,omitempty,omitzero"`
@@ -566,7 +733,7 @@ type SigningRequest struct {
 
 	// UnsignedArtifactLink Absent while the server does not hold the artifact.
 	UnsignedArtifactLink string         `json:"unsignedArtifactLink,omitempty,omitzero"`
-	Verifications        []Verification `json:"verifications,omitempty,omitzero"`
+	Verifications        []Verification `json:"verifications"`
 	WebLink              string         `json:"webLink"`
 
 	// WorkflowStatus The exact state behind the status.
@@ -668,7 +835,7 @@ type SubmitWithArtifact struct {
 	CancellationTimeoutInSeconds int    `json:"cancellationTimeoutInSeconds,omitempty,omitzero"`
 	Description                  string `json:"description,omitempty,omitzero"`
 
-	// IsFastSigningRequest Hash signing data only; the answer carries the signature.
+	// IsFastSigningRequest Fast hash signing. This version has none and answers `true` with 400.
 	IsFastSigningRequest             bool               `json:"isFastSigningRequest,omitempty,omitzero"`
 	OriginBuildDataBuildSettingsFile openapi_types.File `json:"origin.buildData.buildSettingsFile,omitempty,omitzero"`
 	OriginBuildDataURL               string             `json:"origin.buildData.url,omitempty,omitzero"`
@@ -724,12 +891,9 @@ type SystemInfo struct {
 
 // Verification One check of the request.
 type Verification struct {
-	At          time.Time `json:"at"`
-	Explanation string    `json:"explanation"`
-	Inputs      []struct {
-		Name  string `json:"name"`
-		Value string `json:"value"`
-	} `json:"inputs,omitempty,omitzero"`
+	At          time.Time           `json:"at"`
+	Explanation string              `json:"explanation"`
+	Inputs      []VerificationInput `json:"inputs,omitempty,omitzero"`
 
 	// Name Example: Branch
 	Name string `json:"name"`
@@ -742,6 +906,30 @@ type Verification struct {
 // VerificationResult defines model for Verification.Result.
 type VerificationResult string
 
+// VerificationInput defines model for VerificationInput.
+type VerificationInput struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Violation defines model for Violation.
+type Violation struct {
+	// Code For programs.
+	//
+	// Example: too-few-matches
+	Code    string `json:"code"`
+	Column  int    `json:"column"`
+	Hint    string `json:"hint,omitempty,omitzero"`
+	Line    int    `json:"line"`
+	Message string `json:"message"`
+
+	// Path From the artifact's top; empty for the artifact.
+	Path string `json:"path"`
+
+	// Rule The element of the configuration; empty when none is involved.
+	Rule string `json:"rule"`
+}
+
 // WorkflowStatus The exact state behind the status.
 type WorkflowStatus string
 
@@ -750,6 +938,9 @@ type ArtifactConfigurationSlug = string
 
 // CertificateSlug Example: release-2027
 type CertificateSlug = string
+
+// IdempotencyKey defines model for idempotencyKey.
+type IdempotencyKey = string
 
 // OrganizationID A GUID; always lower-case in answers.
 //
@@ -772,9 +963,6 @@ type CertificateCreated = Certificate
 
 // Conflict Problem details (RFC 9457).
 type Conflict = Problem
-
-// FastSigned Hash signing data (`payload.json`).
-type FastSigned = HashSigningData
 
 // Forbidden Problem details (RFC 9457).
 type Forbidden = Problem
@@ -803,19 +991,23 @@ type Unavailable = Problem
 // UnsupportedMediaType Problem details (RFC 9457).
 type UnsupportedMediaType = Problem
 
+// AnalyzeArtifactMultipartBody defines parameters for AnalyzeArtifact.
+type AnalyzeArtifactMultipartBody struct {
+	Artifact openapi_types.File `json:"artifact"`
+}
+
 // ImportPfxCertificateMultipartBody defines parameters for ImportPfxCertificate.
 type ImportPfxCertificateMultipartBody struct {
-	Name     string `json:"name"`
-	Password string `json:"password,omitempty,omitzero"`
-
-	// Pfx The PKCS#12 file (.pfx or .p12).
-	Pfx  openapi_types.File `json:"pfx"`
-	Slug string             `json:"slug"`
+	// CertificateFile The PKCS#12 file (.pfx or .p12).
+	CertificateFile openapi_types.File `json:"certificateFile"`
+	Name            string             `json:"name,omitempty,omitzero"`
+	Password        string             `json:"password,omitempty,omitzero"`
+	Slug            string             `json:"slug"`
 }
 
 // UploadX509CertificateMultipartBody defines parameters for UploadX509Certificate.
 type UploadX509CertificateMultipartBody struct {
-	Certificate openapi_types.File `json:"certificate"`
+	CertificateFile openapi_types.File `json:"certificateFile"`
 }
 
 // GetArtifactConfigurationXMLParams defines parameters for GetArtifactConfigurationXML.
@@ -831,6 +1023,9 @@ type PlanArtifactMultipartBody struct {
 
 	// ArtifactConfigurationXML A configuration to try instead of a stored one.
 	ArtifactConfigurationXML string `json:"artifactConfigurationXml,omitempty,omitzero"`
+
+	// Strict Every signable file must be signed, verified or left alone explicitly.
+	Strict bool `json:"strict,omitempty,omitzero"`
 }
 
 // ListSigningRequestsParams defines parameters for ListSigningRequests.
@@ -841,8 +1036,10 @@ type ListSigningRequestsParams struct {
 	SigningPolicySlug string `form:"signingPolicySlug,omitempty" json:"signingPolicySlug,omitempty,omitzero"`
 
 	// Status Any of these statuses, comma-separated.
-	Status      []SigningRequestStatus `form:"status,omitempty" json:"status,omitempty,omitzero"`
-	SubmitterID ID                     `form:"submitterId,omitempty" json:"submitterId,omitempty,omitzero"`
+	Status []SigningRequestStatus `form:"status,omitempty" json:"status,omitempty,omitzero"`
+
+	// SubmittedByMe Only requests that the caller submitted.
+	SubmittedByMe bool `form:"submittedByMe,omitempty" json:"submittedByMe,omitempty,omitzero"`
 
 	// OriginalSigningRequestID Only resubmits of this request.
 	OriginalSigningRequestID ID `form:"originalSigningRequestId,omitempty" json:"originalSigningRequestId,omitempty,omitzero"`
@@ -864,6 +1061,23 @@ type ListSigningRequestsParams struct {
 	// Cursor The `nextCursor` of the page before.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 }
+
+// SubmitSigningRequestParams defines parameters for SubmitSigningRequest.
+type SubmitSigningRequestParams struct {
+	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
+	// artifact and origin is returned instead of a new one.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// SubmitWithArtifactParams defines parameters for SubmitWithArtifact.
+type SubmitWithArtifactParams struct {
+	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
+	// artifact and origin is returned instead of a new one.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// AnalyzeArtifactMultipartRequestBody defines body for AnalyzeArtifact for multipart/form-data ContentType.
+type AnalyzeArtifactMultipartRequestBody AnalyzeArtifactMultipartBody
 
 // CreateCsrCertificateJSONRequestBody defines body for CreateCsrCertificate for application/json ContentType.
 type CreateCsrCertificateJSONRequestBody = CreateCsrBasedX509
@@ -899,6 +1113,9 @@ type SubmitWithArtifactMultipartRequestBody = SubmitWithArtifact
 
 // ApproveSigningRequestJSONRequestBody defines body for ApproveSigningRequest for application/json ContentType.
 type ApproveSigningRequestJSONRequestBody = Decision
+
+// CancelSigningRequestJSONRequestBody defines body for CancelSigningRequest for application/json ContentType.
+type CancelSigningRequestJSONRequestBody = Decision
 
 // DenySigningRequestJSONRequestBody defines body for DenySigningRequest for application/json ContentType.
 type DenySigningRequestJSONRequestBody = Decision

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"mime"
@@ -25,6 +26,7 @@ type bodyRules struct {
 	mediaTypes []string          // none: the operation has no body
 	required   bool
 	artifact   bool // the body may be as large as an artifact
+	public     bool // no credentials are asked for
 }
 
 const (
@@ -51,6 +53,7 @@ type (
 	openAPIOperation struct {
 		Parameters  []openAPIParameter
 		RequestBody *openAPIBody `yaml:"requestBody"`
+		Security    *[]any       // nil: the document's, which asks for a token
 	}
 	openAPIParameter struct {
 		Ref      string `yaml:"$ref"`
@@ -90,7 +93,7 @@ func parseContract(document []byte) (contract, error) {
 }
 
 func (doc *openAPIDocument) rules(op openAPIOperation) *bodyRules {
-	rules := &bodyRules{query: map[string]string{}, form: map[string]string{}}
+	rules := &bodyRules{query: map[string]string{}, form: map[string]string{}, public: op.Security != nil && len(*op.Security) == 0}
 	for _, p := range op.Parameters {
 		if p.Ref != "" {
 			p = doc.Components.Parameters[refName(p.Ref)]
@@ -160,11 +163,63 @@ func (rules *bodyRules) apply(w http.ResponseWriter, r *http.Request, maxArtifac
 		return &http.MaxBytesError{Limit: limit}
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, limit)
-	if mediaType == mediaURLEncoded {
+	switch mediaType {
+	case mediaURLEncoded:
 		return rules.rewriteForm(r)
+	case mediaJSON:
+		return checkJSON(r)
 	}
 	return nil
 }
+
+// checkJSON reads a JSON body and refuses what decoding would let pass: text that no database can store, and anything
+// after the value.
+func checkJSON(r *http.Request) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return requestError(err)
+	}
+	if !utf8.Valid(body) {
+		return signing.Invalid("", "The body is not valid UTF-8 text.")
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	for depth := 0; ; {
+		token, err := dec.Token()
+		if err == io.EOF && depth == 0 {
+			break // an empty body is the operation's matter
+		}
+		if err != nil {
+			return requestError(err)
+		}
+		switch t := token.(type) {
+		case json.Delim:
+			if t == '{' || t == '[' {
+				depth++
+			} else {
+				depth--
+			}
+			if depth > maxJSONDepth {
+				return signing.Invalid("", "The JSON is nested deeper than %d levels.", maxJSONDepth)
+			}
+		case string:
+			if strings.IndexByte(t, 0) >= 0 {
+				return signing.Invalid("", "A text of the body contains a NUL character.")
+			}
+		}
+		if depth == 0 {
+			if rest := bytes.TrimSpace(body[dec.InputOffset():]); len(rest) > 0 {
+				return signing.Invalid("", "The body has more after its JSON value, at byte %d.", dec.InputOffset())
+			}
+			break
+		}
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.ContentLength = int64(len(body))
+	return nil
+}
+
+// maxJSONDepth is more than any request needs.
+const maxJSONDepth = 32
 
 // mediaType returns the body's media type, one of the operation's, and normalises the header to it.
 func (rules *bodyRules) mediaType(r *http.Request) (string, error) {

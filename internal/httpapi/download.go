@@ -12,12 +12,11 @@ import (
 
 // download answers with a file: whole, a range of it, or 304 when the client has it.
 type download struct {
-	request  *http.Request
-	name     string
-	sha256   string // of the whole file, lower-case hexadecimal
-	modified time.Time
-	content  io.ReaderAt
-	size     int64
+	request *http.Request
+	name    string
+	sha256  string // of the whole file, lower-case hexadecimal; empty when not known
+	content io.ReaderAt
+	size    int64
 }
 
 // VisitGetSignedArtifactResponse writes the answer.
@@ -39,12 +38,12 @@ func (d *download) serve(w http.ResponseWriter) error {
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Disposition", contentDisposition(d.name))
 	h.Set("Cache-Control", "private, no-cache")
-	h.Set("Etag", `"`+d.sha256+`"`)
-	if sum, err := hex.DecodeString(d.sha256); err == nil {
+	if sum, err := hex.DecodeString(d.sha256); err == nil && len(sum) > 0 {
+		h.Set("Etag", `"`+d.sha256+`"`)
 		h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum)+":")
 	}
 	guard := &rangeGuard{ResponseWriter: w}
-	http.ServeContent(guard, d.request, "", d.modified, io.NewSectionReader(d.content, 0, d.size))
+	http.ServeContent(guard, d.request, "", time.Time{}, io.NewSectionReader(d.content, 0, d.size))
 	if guard.refused {
 		return &transportError{
 			status: http.StatusRequestedRangeNotSatisfiable,

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 	"testing/quick"
-	"time"
 
 	"github.com/countersign-dev/countersign/api"
 )
@@ -28,12 +27,11 @@ func TestDownload(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789"), 1000)
 	sum := sha256.Sum256(content)
 	digest := hex.EncodeToString(sum[:])
-	modified := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	closed := make(chan bool, 1)
 	h, _ := newTestHandler(t, &operations{
 		signed: func(ctx context.Context, _ api.GetSignedArtifactRequestObject) (api.GetSignedArtifactResponseObject, error) {
 			return &download{
-				request: exchangeOf(ctx).request, name: "Größe \"1\".exe", sha256: digest, modified: modified,
+				request: exchangeOf(ctx).request, name: "Größe \"1\".exe", sha256: digest,
 				content: closingReader{bytes.NewReader(content), closed}, size: int64(len(content)),
 			}, nil
 		}}, Options{})

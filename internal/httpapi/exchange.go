@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/countersign-dev/countersign/internal/signing"
 )
 
 // exchange is what belongs to one request and its answer. It travels in the request's context, because the generated
@@ -19,7 +21,7 @@ type exchange struct {
 	log     *slog.Logger // with the trace id
 	traceID string       // W3C form: 00-<32 hex>-<16 hex>-00
 	links   links
-	caller  string // who the credentials stand for, once known; for the access log
+	actor   signing.Actor // who asks; the zero actor, who may do nothing, before authentication and on public routes
 }
 
 type exchangeKey struct{}
@@ -58,7 +60,8 @@ func observe(log *slog.Logger, next http.Handler) http.Handler {
 				slog.Int64("bytes", rec.bytes),
 				slog.Duration("duration", time.Since(start)),
 				slog.String("remote", r.RemoteAddr),
-				slog.String("caller", x.caller),
+				slog.String("caller", string(x.actor.UserID)),
+				slog.String("via", x.actor.Via),
 				slog.String("userAgent", truncate(r.UserAgent(), 128)),
 				slog.Bool("aborted", aborted),
 			)

@@ -21,8 +21,8 @@ import (
 const (
 	maxParts       = 1000
 	maxFieldName   = 256      // bytes
-	maxFieldBytes  = 64 << 10 // one text field
-	maxFormText    = 1 << 20  // all text fields
+	maxFieldBytes  = 1 << 20  // one text field; an artifact configuration is the longest
+	maxFormText    = 4 << 20  // all text fields
 	maxPartHeader  = 16 << 10 // names and values of one part's header; the reader itself stops at 10 MiB
 	maxFileNameLen = 255      // bytes
 )
@@ -306,10 +306,15 @@ func readResubmit(r api.ResubmitSigningRequestRequestObject) (api.Resubmit, erro
 	if err != nil {
 		return api.Resubmit{}, err
 	}
+	timeout, err := f.number(fieldTimeout, maxTimeoutSeconds)
+	if err != nil {
+		return api.Resubmit{}, err
+	}
 	return api.Resubmit{
-		OriginalSigningRequestID: f.text("originalSigningRequestId"),
-		SigningPolicySlug:        f.text("signingPolicySlug"),
-		SigningPolicyID:          f.text("signingPolicyId"),
-		Description:              f.text("description"),
+		OriginalSigningRequestID:     f.text("originalSigningRequestId"),
+		SigningPolicySlug:            f.text("signingPolicySlug"),
+		SigningPolicyID:              f.text("signingPolicyId"),
+		Description:                  f.text("description"),
+		CancellationTimeoutInSeconds: timeout,
 	}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/api"
+	"github.com/countersign-dev/countersign/internal/signing"
 )
 
 // Options configure the API. Log must be set; the other fields have usable zero values.
@@ -36,8 +37,14 @@ const DefaultMaxArtifactBytes = 4 << 30
 // maxHeaderBytes bounds a request's header. Tokens and traces need far less.
 const maxHeaderBytes = 64 << 10
 
+// guard makes the actor for a request about an organization.
+type guard interface {
+	authenticate(r *http.Request) (signing.Actor, error)
+}
+
 // NewHandler mounts the operations at /Api/v1 and /v1, with the health check and Swagger UI beside them. It fails only
-// when the embedded contract and the generated code do not match.
+// when the embedded contract and the generated code do not match. Operations of [New] authenticate every request that the
+// contract does not make public, before anything of its body is read.
 func NewHandler(operations api.StrictServerInterface, o Options) (http.Handler, error) {
 	if o.MaxArtifactBytes == 0 {
 		o.MaxArtifactBytes = DefaultMaxArtifactBytes
@@ -52,7 +59,7 @@ func NewHandler(operations api.StrictServerInterface, o Options) (http.Handler, 
 		ResponseErrorHandlerFunc: writeError,
 	})
 	api.HandlerWithOptions(strict, api.StdHTTPServerOptions{
-		BaseRouter:       contractRouter{router: rt, contract: c, maxArtifactBytes: o.MaxArtifactBytes},
+		BaseRouter:       contractRouter{router: rt, contract: c, guard: guardOf(operations), maxArtifactBytes: o.MaxArtifactBytes},
 		ErrorHandlerFunc: writeRequestError,
 	})
 	if err := addSwagger(rt, o.PublicURL); err != nil {
@@ -89,16 +96,37 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 type contractRouter struct {
 	*router
 	contract         contract
+	guard            guard
 	maxArtifactBytes int64
 }
 
-// HandleFunc registers one operation of the contract.
+// nobody is the guard of operations that know no callers: the actor is the zero one, who may do nothing.
+type nobody struct{}
+
+func (nobody) authenticate(*http.Request) (signing.Actor, error) { return signing.Actor{}, nil }
+
+func guardOf(operations api.StrictServerInterface) guard {
+	if g, ok := operations.(guard); ok {
+		return g
+	}
+	return nobody{}
+}
+
+// HandleFunc registers one operation of the contract, behind its guard and its body rules.
 func (c contractRouter) HandleFunc(pattern string, operation func(http.ResponseWriter, *http.Request)) {
 	rules, ok := c.contract[pattern]
 	if !ok {
 		panic("httpapi: the generated code has an operation that the contract lacks: " + pattern)
 	}
 	c.router.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if !rules.public {
+			actor, err := c.guard.authenticate(r)
+			if err != nil {
+				writeError(w, r, err)
+				return
+			}
+			exchangeOf(r.Context()).actor = actor
+		}
 		if err := rules.apply(w, r, c.maxArtifactBytes); err != nil {
 			writeError(w, r, err)
 			return

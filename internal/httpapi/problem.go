@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/countersign-dev/countersign/api"
+	"github.com/countersign-dev/countersign/internal/auth"
 	"github.com/countersign-dev/countersign/internal/signing"
 )
 
@@ -67,9 +68,15 @@ func problemFor(err error) api.Problem {
 		domain    *signing.Error
 		transport *transportError
 		tooLarge  *http.MaxBytesError
+		limited   *auth.RateLimitError
 	)
 	p := api.Problem{Status: http.StatusInternalServerError}
 	switch {
+	case errors.As(err, &limited):
+		p.Status, p.Detail = http.StatusTooManyRequests, limited.Error()
+		if errors.As(err, &domain) {
+			p.Detail = domain.Message
+		}
 	case errors.As(err, &domain) && statusOfKind[domain.Kind] != 0:
 		p.Status, p.Detail = statusOfKind[domain.Kind], domain.Message
 		if len(domain.Fields) > 0 {
@@ -108,6 +115,9 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	p := problemFor(err)
+	if limited := (*auth.RateLimitError)(nil); errors.As(err, &limited) {
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(limited.RetryAfter.Seconds()))))
+	}
 	switch {
 	case p.Status == http.StatusInternalServerError:
 		x.log.Error("internal error", "error", err)

@@ -1,0 +1,213 @@
+package httpapi
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"mime/multipart"
+	"time"
+
+	"github.com/countersign-dev/countersign/api"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+const (
+	fieldArtifact = "artifact"
+	fieldSettings = "origin.buildData.buildSettingsFile"
+	fieldTimeout  = "cancellationTimeoutInSeconds"
+
+	// maxSettingsBytes bounds a build settings file. They are scripts.
+	maxSettingsBytes = 4 << 20
+	// maxTimeoutSeconds is what a cancellation timeout may be at most: a year.
+	maxTimeoutSeconds = 366 * 24 * 3600
+)
+
+// staging takes the files of a form while it is read. Until keep is called, discard removes their bytes again.
+type staging struct {
+	ctx      context.Context
+	service  *signing.Service
+	actor    signing.Actor
+	artifact *signing.Staged
+	settings *signing.Staged
+	kept     bool
+}
+
+// takeArtifact is the sink of the artifact.
+func (st *staging) takeArtifact(file filePart, content io.Reader) (err error) {
+	st.artifact, err = st.service.Stage(st.ctx, st.actor, file.name, content)
+	return err
+}
+
+// takeSettings is the sink of the build settings file. Only a trusted build system's word about an origin counts, so the
+// bytes of others are not stored. An empty file is an absent one.
+func (st *staging) takeSettings(file filePart, content io.Reader) (err error) {
+	if st.actor.TrustedBuildSystemID == "" {
+		return nil
+	}
+	bounded := bufio.NewReader(&boundedReader{r: content, left: maxSettingsBytes})
+	if _, err := bounded.Peek(1); err == io.EOF {
+		return nil
+	}
+	st.settings, err = st.service.Stage(st.ctx, st.actor, file.name, bounded)
+	if errors.Is(err, errSettingsTooLarge) {
+		return signing.Errorf(signing.KindTooLarge, "The build settings file is larger than %d bytes.", maxSettingsBytes)
+	}
+	return err
+}
+
+// keep says that a request refers to the files now.
+func (st *staging) keep() { st.kept = true }
+
+func (st *staging) discard() {
+	if !st.kept {
+		st.artifact.Discard(st.ctx)
+		st.settings.Discard(st.ctx)
+	}
+}
+
+var errSettingsTooLarge = errors.New("the build settings file is too large")
+
+// boundedReader fails, rather than end, when there is more to read than it may pass on.
+type boundedReader struct {
+	r    io.Reader
+	left int64
+}
+
+// Read reads at most what is left, and one byte more to see whether there is one.
+func (b *boundedReader) Read(p []byte) (int, error) {
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.r.Read(p)
+	if int64(n) > b.left {
+		return 0, errSettingsTooLarge
+	}
+	b.left -= int64(n)
+	return n, err
+}
+
+// SubmitWithArtifact makes a signing request of a form with its artifact.
+func (s *service) SubmitWithArtifact(ctx context.Context, r api.SubmitWithArtifactRequestObject) (api.SubmitWithArtifactResponseObject, error) {
+	body, err := s.submit(ctx, r.Body, r.Params.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	return api.SubmitWithArtifact201JSONResponse{SubmittedJSONResponse: body}, nil
+}
+
+// SubmitSigningRequest is SubmitWithArtifact under its old address.
+func (s *service) SubmitSigningRequest(ctx context.Context, r api.SubmitSigningRequestRequestObject) (api.SubmitSigningRequestResponseObject, error) {
+	body, err := s.submit(ctx, r.Body, r.Params.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	return api.SubmitSigningRequest201JSONResponse{SubmittedJSONResponse: body}, nil
+}
+
+func (s *service) submit(ctx context.Context, body *multipart.Reader, idempotencyKey string) (api.SubmittedJSONResponse, error) {
+	var none api.SubmittedJSONResponse
+	a := actorOf(ctx)
+	files := &staging{ctx: ctx, service: s.signing, actor: a}
+	defer files.discard()
+	f, err := readForm(body, map[string]fileSink{fieldArtifact: files.takeArtifact, fieldSettings: files.takeSettings})
+	if err != nil {
+		return none, err
+	}
+	sub, err := submission(f)
+	if err != nil {
+		return none, err
+	}
+	sub.Artifact, sub.IdempotencyKey = files.artifact, idempotencyKey
+	if files.settings != nil {
+		if sub.Origin == nil {
+			sub.Origin = &signing.Origin{}
+		}
+		sub.Origin.SettingsFileName, sub.Origin.SettingsBlobID = files.settings.Artifact().FileName, files.settings.Artifact().BlobID
+	}
+	request, created, err := s.signing.Submit(ctx, a, sub)
+	if err != nil {
+		return none, err
+	}
+	if created {
+		files.keep()
+	}
+	return submittedResponse(ctx, request), nil
+}
+
+// submission reads the fields of a submission.
+func submission(f *form) (signing.Submission, error) {
+	sub := signing.Submission{
+		Target:      signing.Target{ProjectSlug: f.text("projectSlug"), PolicySlug: f.text("signingPolicySlug"), ConfigurationSlug: f.text("artifactConfigurationSlug")},
+		Description: f.text("description"),
+		Parameters:  f.parameters,
+	}
+	fast, err := f.boolean("isFastSigningRequest")
+	if err == nil && fast {
+		err = signing.Invalid("IsFastSigningRequest", "Fast hash signing is not available in this version: submit without isFastSigningRequest and download the signed artifact.")
+	}
+	if err != nil {
+		return sub, err
+	}
+	if sub.PolicyID, err = f.id("signingPolicyId"); err != nil {
+		return sub, err
+	}
+	if sub.ConfigurationID, err = f.id("artifactConfigurationId"); err != nil {
+		return sub, err
+	}
+	seconds, err := f.number(fieldTimeout, maxTimeoutSeconds)
+	if err != nil {
+		return sub, err
+	}
+	sub.CancellationTimeout = time.Duration(seconds) * time.Second
+	origin := signing.Origin{
+		RepositoryURL:     f.text("origin.repositoryData.url"),
+		SourceControlType: f.text("origin.repositoryData.sourceControlManagementType"),
+		BranchName:        f.text("origin.repositoryData.branchName"),
+		CommitID:          f.text("origin.repositoryData.commitId"),
+		BuildURL:          f.text("origin.buildData.url"),
+	}
+	if origin != (signing.Origin{}) {
+		sub.Origin = &origin
+	}
+	return sub, nil
+}
+
+// ResubmitSigningRequest submits a completed request again under another signing policy.
+func (s *service) ResubmitSigningRequest(ctx context.Context, r api.ResubmitSigningRequestRequestObject) (api.ResubmitSigningRequestResponseObject, error) {
+	body, err := readResubmit(r)
+	if err != nil {
+		return nil, err
+	}
+	re := signing.Resubmission{
+		PolicySlug: body.SigningPolicySlug, Description: body.Description,
+		CancellationTimeout: time.Duration(body.CancellationTimeoutInSeconds) * time.Second,
+	}
+	if n := body.CancellationTimeoutInSeconds; n < 0 || n > maxTimeoutSeconds {
+		return nil, signing.Invalid(pascalName(fieldTimeout), "The value must be a whole number from 0 to %d.", maxTimeoutSeconds)
+	}
+	if re.OriginalID, err = parseID("originalSigningRequestId", body.OriginalSigningRequestID); err != nil {
+		return nil, err
+	}
+	if re.PolicyID, err = parseID("signingPolicyId", body.SigningPolicyID); err != nil {
+		return nil, err
+	}
+	request, err := s.signing.Resubmit(ctx, actorOf(ctx), re)
+	if err != nil {
+		return nil, err
+	}
+	return api.ResubmitSigningRequest201JSONResponse{SubmittedJSONResponse: submittedResponse(ctx, request)}, nil
+}
+
+// submittedResponse answers a submission: where the request is, and what it is by now.
+func submittedResponse(ctx context.Context, r *signing.Request) api.SubmittedJSONResponse {
+	l := exchangeOf(ctx).links
+	status := r.Workflow.Status()
+	return api.SubmittedJSONResponse{
+		Headers: api.SubmittedResponseHeaders{Location: l.signingRequest(string(r.OrganizationID), string(r.ID))},
+		Body: api.SubmittedSigningRequest{
+			SigningRequestID: string(r.ID), WebLink: l.web(string(r.OrganizationID), string(r.ID)),
+			Status: api.SigningRequestStatus(status), WorkflowStatus: api.WorkflowStatus(r.Workflow), IsFinalStatus: status.Final(),
+		},
+	}
+}
