@@ -3,12 +3,16 @@ package artifact
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -161,5 +165,106 @@ func TestSignRefuses(t *testing.T) {
 	}
 	if _, err := Sign(t.Context(), plan, bytesSource("a.zip", empty), outputFile(t), opts); !errors.Is(err, ErrViolations) {
 		t.Errorf("a plan with violations: got error %v", err)
+	}
+}
+
+func TestWriteDescription(t *testing.T) {
+	t.Parallel()
+	content := makeZIP(t,
+		zipFile{name: "a & b.exe", content: makePE(3000, 1, nil)},
+		zipFile{name: "inner.zip", content: makeZIP(t, zipFile{name: "c.exe", content: makePE(3000, 2, nil)})},
+		zipFile{name: "readme.txt", content: []byte("text")})
+	c := mustParse(t, configure(`<zip-file>
+		<pe-file path="a*.exe"><authenticode-sign/></pe-file>
+		<zip-file path="inner.zip"><pe-file path="c.exe"><authenticode-sign/></pe-file></zip-file>
+	</zip-file>`))
+	_, plan, result := signBytes(t, c, "a.zip", content, ecdsaIdentity(), PlanOptions{HashAll: true})
+	var b bytes.Buffer
+	if err := WriteDescription(&b, plan, result); err != nil {
+		t.Fatal(err)
+	}
+	type file struct {
+		XMLName    xml.Name
+		Path       string     `xml:"path,attr"`
+		Before     string     `xml:"sha256-before,attr"`
+		After      string     `xml:"sha256-after,attr"`
+		Signatures []struct{} `xml:"signature"`
+		Files      []file     `xml:",any"`
+	}
+	var document struct {
+		Root file `xml:"zip-file"`
+	}
+	if err := xml.Unmarshal(b.Bytes(), &document); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	var walk func(f file)
+	walk = func(f file) {
+		if f.Before == "" || (f.After == "") != (f.Path == "readme.txt") || f.Before == f.After {
+			t.Errorf("%s: hashes %q and %q", f.Path, f.Before, f.After)
+		}
+		got = append(got, fmt.Sprintf("%s %s %d", f.XMLName.Local, f.Path, len(f.Signatures)))
+		for _, nested := range f.Files {
+			walk(nested)
+		}
+	}
+	walk(document.Root)
+	want := []string{"zip-file a.zip 0", "pe-file a & b.exe 1", "zip-file inner.zip 0", "pe-file c.exe 1", "file readme.txt 0"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s\n%s", diff, b.String())
+	}
+}
+
+// TestBadArchives plans archives that must not be signed: each is a violation
+// that names the file.
+func TestBadArchives(t *testing.T) {
+	t.Parallel()
+	pe := makePE(2000, 1, nil)
+	good := zipFile{name: "a.exe", content: pe}
+	corrupt := makeZIP(t, zipFile{name: "a.exe", content: pe, stored: true})
+	corrupt[bytes.Index(corrupt, []byte("MZ"))+1000] ^= 1
+	encrypted := makeZIP(t, good)
+	encrypted[6] |= 1
+	encrypted[bytes.Index(encrypted, []byte("PK\x01\x02"))+8] |= 1
+	unknown := makeZIP(t, good)
+	unknown[8] = 12
+	unknown[bytes.Index(unknown, []byte("PK\x01\x02"))+10] = 12
+	lying := makeZIP(t, good)
+	binary.LittleEndian.PutUint32(lying[bytes.Index(lying, []byte("PK\x01\x02"))+24:], 99)
+	for name, c := range map[string]struct {
+		archive []byte
+		names   string // in the violation
+		code    string
+		limits  Limits
+	}{
+		"duplicate":    {archive: makeZIP(t, good, good), names: "a.exe", code: ViolationUnreadable},
+		"collision":    {archive: makeZIP(t, good, zipFile{name: "A.EXE", content: pe}), names: "A.EXE", code: ViolationUnreadable},
+		"traversal":    {archive: makeZIP(t, good, zipFile{name: "x/../../b.exe", content: pe}), names: "x/../../b.exe", code: ViolationUnreadable},
+		"absolute":     {archive: makeZIP(t, good, zipFile{name: "/b.exe", content: pe}), names: "/b.exe", code: ViolationUnreadable},
+		"corrupt":      {archive: corrupt, names: "a.exe", code: ViolationUnreadable},
+		"encrypted":    {archive: encrypted, names: "a.exe", code: ViolationUnreadable},
+		"method":       {archive: unknown, names: "a.exe", code: ViolationUnreadable},
+		"lying":        {archive: lying, names: "a.exe", code: ViolationUnreadable},
+		"cut off":      {archive: corrupt[:len(corrupt)-5], names: "", code: ViolationUnreadable},
+		"too many":     {archive: makeZIP(t, good, zipFile{name: "b"}, zipFile{name: "c"}), limits: Limits{Files: 2}, code: ViolationLimit},
+		"too large":    {archive: makeZIP(t, good, zipFile{name: "b", content: make([]byte, 1<<20)}), limits: Limits{TotalSize: 1 << 20}, code: ViolationLimit},
+		"bomb":         {archive: makeZIP(t, good, zipFile{name: "b", content: make([]byte, 70<<20)}), names: "b", code: ViolationLimit},
+		"far too many": {archive: makeZIP(t, good, zipFile{name: "b"}, zipFile{name: "c"}, zipFile{name: "d"}), limits: Limits{Files: 1}, code: ViolationLimit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			plan, err := mustParse(t, configure(`<zip-file><pe-file path="a.exe"><authenticode-sign/></pe-file></zip-file>`)).
+				Plan(t.Context(), bytesSource("x.zip", c.archive), PlanOptions{Workspace: Workspace{Limits: c.limits}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(plan.Violations) == 0 {
+				t.Fatal("there is no violation")
+			}
+			v := plan.Violations[0]
+			if v.Code != c.code || !strings.Contains(v.Path+" "+v.Message, c.names) || v.Line == 0 {
+				t.Errorf("violation %+v, want code %s and the name %q", v, c.code, c.names)
+			}
+		})
 	}
 }
