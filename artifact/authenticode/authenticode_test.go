@@ -3,7 +3,9 @@ package authenticode_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/x509"
 	"debug/pe"
+	"encoding/asn1"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -15,6 +17,7 @@ import (
 	"github.com/countersign-dev/countersign/artifact/authenticode/petest"
 	"github.com/countersign-dev/countersign/artifact/cms"
 	"github.com/countersign-dev/countersign/artifact/cms/cmstest"
+	"github.com/countersign-dev/countersign/artifact/timestamp"
 	"github.com/countersign-dev/countersign/internal/oracle"
 	"github.com/countersign-dev/countersign/internal/samples"
 )
@@ -175,6 +178,25 @@ func TestSignTwice(t *testing.T) {
 		if !strings.Contains(output, "Number of verified signatures: "+string(rune('0'+i+2))) && !strings.Contains(output, "Signature Index: "+string(rune('0'+i+1))) {
 			t.Errorf("osslsigncode counts other signatures:\n%s", output)
 		}
+	}
+}
+
+// TestAuthority has the authority of package timestamp stamp, with each kind of key.
+func TestAuthority(t *testing.T) {
+	t.Parallel()
+	root := cmstest.Root(t, "Test Root")
+	signer := root.Signer(t, "p256")
+	for _, kind := range []string{"rsa2048", "p256", "p384"} {
+		tsa := root.Issue(t, cmstest.Template{Name: "Test TSA", Kind: kind, Usage: []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}})
+		authority, err := timestamp.NewAuthority(timestamp.AuthorityOptions{Key: tsa.Key, Chain: tsa.Chain, Policy: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, report := sign(t, petest.Image{}.Bytes(), root, authenticode.Options{Key: signer.Key, Chain: signer.Chain, Timestamper: authority})
+		if stamp := report.Signatures[0].Timestamp; stamp == nil || !stamp.Valid {
+			t.Errorf("%s: %s", kind, indent(report))
+		}
+		osslsigncode(t, signed, root)
 	}
 }
 
