@@ -67,6 +67,8 @@ const (
 	// rescueAfter frees jobs of processes that died. A job that merely runs longer is started a second time, which its
 	// handler must bear anyway.
 	rescueAfter = 15 * time.Minute
+	// cancelTime is how long a job may take to return after its context was canceled.
+	cancelTime = 10 * time.Second
 	// keepCompleted is short: a completed job says nothing that the request does not say better.
 	keepCompleted = time.Minute
 )
@@ -101,10 +103,13 @@ func (q *Queue) Run(ctx context.Context) error {
 	<-ctx.Done()
 	stopping, cancel := context.WithTimeout(background, q.config.Stop)
 	defer cancel()
-	if err := q.runner.Stop(stopping); err != nil {
-		if err := q.runner.StopAndCancel(background); err != nil {
-			return fmt.Errorf("store: stop queue: %w", err)
-		}
+	if err := q.runner.Stop(stopping); err == nil {
+		return nil
+	}
+	canceling, cancel := context.WithTimeout(background, cancelTime)
+	defer cancel()
+	if err := q.runner.StopAndCancel(canceling); err != nil {
+		return fmt.Errorf("store: stop queue: jobs did not heed their canceled context: %w", err)
 	}
 	return nil
 }
