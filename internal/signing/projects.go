@@ -348,6 +348,11 @@ type ConfigurationView struct {
 	Versions []*ConfigurationVersion // newest first
 }
 
+// Parsed returns the version as the engine understands it: its parameters, and what a page needs to know for an upload.
+func (v *ConfigurationView) Parsed() (*artifact.Configuration, error) {
+	return artifact.ParseConfiguration([]byte(v.Text.XML))
+}
+
 // Configuration returns an artifact configuration with the text of a version; number 0 is the latest.
 func (s *Service) Configuration(ctx context.Context, a Actor, project, slug string, number int) (v *ConfigurationView, err error) {
 	err = s.store.View(ctx, func(tx Tx) error {
