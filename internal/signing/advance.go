@@ -110,11 +110,11 @@ func (s *Service) claim(ctx context.Context, org, id ID) (*job, error) {
 			return s.cancelLocked(ctx, tx, Countersign(org), r, "The cancellation timeout given at submission passed.")
 		}
 		switch r.Workflow {
-		case WorkflowSubmitted, WorkflowQueuedForProcessing, WorkflowProcessing:
+		case WorkflowSubmitted, WorkflowRetrievingArtifact, WorkflowQueuedForProcessing, WorkflowProcessing:
 		default:
-			return nil // waits for a person, or for a step that another job does
+			return nil // waits for a person
 		}
-		if r.Retrieval != nil && r.Retrieval.AwaitingUpload {
+		if r.AwaitsUpload() {
 			return nil
 		}
 		if r.LeaseUntil != nil && now.Before(*r.LeaseUntil) {
@@ -138,7 +138,7 @@ func (s *Service) claim(ctx context.Context, org, id ID) (*job, error) {
 			return err
 		}
 		c.attempt, c.tries = r.Attempt, r.Tries
-		c.needsApproval = r.Workflow == WorkflowSubmitted && c.policy.Rules.RequiredApprovals > 0
+		c.needsApproval = (r.Workflow == WorkflowSubmitted || r.Workflow == WorkflowRetrievingArtifact) && c.policy.Rules.RequiredApprovals > 0
 		j = c
 		return nil
 	})
@@ -202,6 +202,11 @@ func (s *Service) work(ctx context.Context, j *job) (err error) {
 		<-beat
 	}()
 
+	if j.request.Workflow == WorkflowRetrievingArtifact {
+		if err := s.retrieve(ctx, j); err != nil {
+			return err
+		}
+	}
 	blob, err := s.blobs.Open(ctx, j.request.Unsigned.BlobID)
 	if err != nil {
 		return fmt.Errorf("open the artifact: %w", err)
@@ -521,7 +526,7 @@ func signatureData(r *artifact.Result) []map[string]string {
 func (s *Service) finish(r *Request, w WorkflowStatus, f *Failure) {
 	now := s.now()
 	r.Workflow, r.Failure, r.FinalAt = w, f, &now
-	r.LeaseUntil, r.WakeAt = nil, nil
+	r.LeaseUntil, r.WakeAt, r.Retrieval = nil, nil, nil
 }
 
 // fail ends a claimed request as failed.
@@ -534,7 +539,11 @@ func (s *Service) fail(ctx context.Context, j *job, f *Failure) error {
 }
 
 func (s *Service) failLocked(ctx context.Context, tx Tx, r *Request, f *Failure) error {
-	s.finish(r, WorkflowProcessingFailed, f)
+	end := WorkflowProcessingFailed
+	if r.Workflow == WorkflowRetrievingArtifact {
+		end = WorkflowArtifactRetrievalFailed
+	}
+	s.finish(r, end, f)
 	if err := tx.UpdateRequest(ctx, r); err != nil {
 		return err
 	}

@@ -109,14 +109,17 @@ type Artifact struct {
 	SHA256   string // lower-case hexadecimal
 }
 
-// Retrieval is where the artifact is to be fetched from, or to be uploaded later when URL is empty.
+// Retrieval says how an artifact that did not come with its request gets here: fetched from a URL, or uploaded later.
+// It is removed from the request once the artifact is here.
 type Retrieval struct {
-	URL     string            `json:"url,omitempty"`
-	SHA256  string            `json:"sha256,omitempty"`
-	Headers map[string]string `json:"headers,omitempty"` // secret: removed from the record once the artifact is here
-	// AwaitingUpload is true until the artifact of a request submitted without one is uploaded.
-	AwaitingUpload bool `json:"awaitingUpload,omitempty"`
+	URL    string `json:"url,omitempty"`    // empty when the artifact is uploaded
+	SHA256 string `json:"sha256,omitempty"` // expected, lower-case hexadecimal; empty accepts any
+	// SealedHeaders are the HTTP headers to send, as JSON sealed by Config.Secrets: they may hold a token.
+	SealedHeaders []byte `json:"sealedHeaders,omitempty"`
 }
+
+// AwaitsUpload reports whether the request waits for its submitter to upload the artifact.
+func (r *Request) AwaitsUpload() bool { return r.Retrieval != nil && r.Retrieval.URL == "" }
 
 // Failure says why a request failed.
 type Failure struct {

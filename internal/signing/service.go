@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -24,7 +25,32 @@ type Config struct {
 	Log          *slog.Logger    // nil: discard
 	TempDir      string          // for large nested files while signing; empty: the system's
 	Limits       Limits
+	Secrets      Secrets // nil: artifact retrieval links cannot carry headers
+	Fetcher      Fetcher // nil: artifact retrieval links are refused
 }
+
+// Secrets seals what must not be readable in the database. *secrets.Keeper of gocloud.dev is one.
+type Secrets interface {
+	Encrypt(ctx context.Context, plaintext []byte) ([]byte, error)
+	Decrypt(ctx context.Context, sealed []byte) ([]byte, error)
+}
+
+// Fetcher gets artifacts from where retrieval links say.
+type Fetcher interface {
+	// Check reports whether a URL may be fetched, as far as that can be told without fetching. Its text is for the submitter.
+	Check(url string) error
+	// Fetch returns the content. A *FetchError says whether another try may help. The caller closes the content.
+	Fetch(ctx context.Context, url string, headers map[string]string) (io.ReadCloser, error)
+}
+
+// FetchError is a failure to fetch, with a text for the submitter.
+type FetchError struct {
+	Message   string
+	Temporary bool
+}
+
+// Error returns the message.
+func (e *FetchError) Error() string { return e.Message }
 
 // Limits bound what the service accepts. The zero value means the defaults.
 type Limits struct {
@@ -63,6 +89,8 @@ type Service struct {
 	log      *slog.Logger
 	tempDir  string
 	limits   Limits
+	secrets  Secrets
+	fetcher  Fetcher
 }
 
 // New makes a service.
@@ -70,6 +98,7 @@ func New(c Config) *Service {
 	s := &Service{
 		store: c.Store, blobs: c.Blobs, keys: c.Keys, gate: gate{keys: c.Keys}, keyStore: c.KeyStoreName,
 		clock: c.Clock, stamps: c.Timestamper, log: c.Log, tempDir: c.TempDir, limits: c.Limits.withDefaults(),
+		secrets: c.Secrets, fetcher: c.Fetcher,
 	}
 	if s.keyStore == "" {
 		s.keyStore = "software"

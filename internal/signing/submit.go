@@ -51,6 +51,10 @@ func (s *Service) Stage(ctx context.Context, a Actor, fileName string, r io.Read
 	if !a.Allowed(OpListRequests) {
 		return nil, Errorf(KindForbidden, "%s may not submit artifacts.", a.display())
 	}
+	return s.stage(ctx, fileName, r)
+}
+
+func (s *Service) stage(ctx context.Context, fileName string, r io.Reader) (*Staged, error) {
 	w, err := s.blobs.Create(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("store the artifact: %w", err)
@@ -113,7 +117,10 @@ type Submission struct {
 	Origin              *Origin // as claimed; counts only when the actor came with a trusted build system's token
 	CancellationTimeout time.Duration
 	IdempotencyKey      string
-	Artifact            *Staged
+	// Exactly one of these says where the artifact is.
+	Artifact *Staged // here
+	Upload   *Upload // uploaded afterwards
+	Link     *Link   // to be retrieved
 }
 
 // resolved is a target's objects.
@@ -129,8 +136,9 @@ type resolved struct {
 // With an idempotency key, a pending or completed request that the same user made with the same key, policy, artifact
 // and origin is returned instead of a new one; created is then false and the staged bytes are not used.
 func (s *Service) Submit(ctx context.Context, a Actor, sub Submission) (r *Request, created bool, err error) {
-	if sub.Artifact == nil {
-		return nil, false, Invalid("Artifact", "An artifact is required: send it as a file part named 'artifact'.")
+	artifact, retrieval, err := s.artifactOf(ctx, sub)
+	if err != nil {
+		return nil, false, err
 	}
 	err = s.store.Tx(ctx, func(tx Tx) error {
 		t, err := s.resolveTarget(ctx, tx, a.OrganizationID, sub.Target)
@@ -149,8 +157,11 @@ func (s *Service) Submit(ctx context.Context, a Actor, sub Submission) (r *Reque
 			ID: NewID(), OrganizationID: a.OrganizationID, ProjectID: t.project.ID, PolicyID: t.policy.ID,
 			ConfigurationID: t.configuration.ID, ConfigurationVersion: t.version.Number,
 			Workflow: WorkflowSubmitted, Description: sub.Description, SubmitterID: a.UserID, SubmittedVia: a.Via,
-			TrustedBuildSystemID: a.TrustedBuildSystemID, Unsigned: sub.Artifact.artifact, Parameters: params,
+			TrustedBuildSystemID: a.TrustedBuildSystemID, Unsigned: artifact, Retrieval: retrieval, Parameters: params,
 			IdempotencyKey: sub.IdempotencyKey, CreatedAt: now, CancelAt: cancelAt(now, sub.CancellationTimeout),
+		}
+		if sub.Link != nil {
+			r.Workflow = WorkflowRetrievingArtifact
 		}
 		if sub.Origin != nil && a.TrustedBuildSystemID != "" {
 			r.Origin = sub.Origin
@@ -187,6 +198,8 @@ func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request,
 	verifications := evaluate(s.now(), r, t.project, t.policy, certificate)
 	if failure := policyFailure(verifications); failure != nil {
 		s.finish(r, WorkflowProcessingFailed, failure)
+	} else if r.AwaitsUpload() {
+		r.WakeAt = r.CancelAt
 	} else {
 		r.WakeAt = s.wakeAt(r, s.limits.Wake)
 	}
@@ -196,7 +209,7 @@ func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request,
 	if err := tx.PutVerifications(ctx, r.ID, verifications); err != nil {
 		return err
 	}
-	if !r.Workflow.Status().Final() {
+	if !r.Workflow.Status().Final() && !r.AwaitsUpload() {
 		if err := tx.EnqueueAdvance(ctx, r.ID, time.Time{}); err != nil {
 			return err
 		}
@@ -302,12 +315,16 @@ func checkSubmission(t *resolved, sub Submission) (map[string]string, error) {
 	if sub.CancellationTimeout < 0 || sub.CancellationTimeout > maxCancelSeconds*time.Second {
 		v.add("CancellationTimeoutInSeconds", "The cancellation timeout must be between 0 (none) and %d seconds.", maxCancelSeconds)
 	}
-	if len(sub.IdempotencyKey) > 255 {
-		v.add("IdempotencyKey", "The idempotency key has more than 255 bytes.")
-	}
+	v.idempotencyKey(sub.IdempotencyKey)
 	checkOrigin(&v, sub.Origin)
 	params := checkParameters(&v, t.version, sub.Parameters)
 	return params, v.err()
+}
+
+func (v *validation) idempotencyKey(key string) {
+	if len(key) > 255 {
+		v.add("IdempotencyKey", "The idempotency key has more than 255 bytes.")
+	}
 }
 
 func checkActive(v *validation, t *resolved) {
@@ -423,11 +440,28 @@ func sameSubmission(ctx context.Context, tx Tx, r *Request) (*Request, error) {
 	if status == Failed || status == Denied || status == Canceled {
 		return nil, nil // a re-run after a failure is a new attempt
 	}
-	if earlier.SubmitterID != r.SubmitterID || earlier.Unsigned.SHA256 != r.Unsigned.SHA256 ||
+	if earlier.SubmitterID != r.SubmitterID || !sameArtifact(earlier, r) ||
 		earlier.ConfigurationID != r.ConfigurationID || !sameOrigin(earlier.Origin, r.Origin) {
 		return nil, Errorf(KindConflict, "The idempotency key was used for another submission, signing request %s.", earlier.ID)
 	}
 	return earlier, nil
+}
+
+// sameArtifact compares what is known of two requests' artifacts: the digest, or the name while it is not here and no
+// digest was announced.
+func sameArtifact(a, b *Request) bool {
+	ha, hb := announcedHash(a), announcedHash(b)
+	if ha == "" || hb == "" {
+		return a.Unsigned.FileName == b.Unsigned.FileName
+	}
+	return ha == hb
+}
+
+func announcedHash(r *Request) string {
+	if r.Unsigned.SHA256 == "" && r.Retrieval != nil {
+		return r.Retrieval.SHA256
+	}
+	return r.Unsigned.SHA256
 }
 
 func sameOrigin(a, b *Origin) bool {
@@ -444,6 +478,10 @@ type Resubmission struct {
 	PolicyID            ID
 	Description         string // empty: the original's
 	CancellationTimeout time.Duration
+	IdempotencyKey      string // as of a submission
+	// CurrentSettings takes a failed request, too, and uses the artifact configuration's latest version; the policy may
+	// then be left out and is the original's.
+	CurrentSettings bool
 }
 
 // Resubmit makes a new signing request of a completed one's very same artifact bytes, configuration version, parameters
@@ -452,7 +490,7 @@ func (s *Service) Resubmit(ctx context.Context, a Actor, re Resubmission) (*Requ
 	if re.OriginalID == "" {
 		return nil, Invalid("OriginalSigningRequestId", "The original signing request's id is required.")
 	}
-	if re.PolicySlug == "" && re.PolicyID == "" {
+	if re.PolicySlug == "" && re.PolicyID == "" && !re.CurrentSettings {
 		return nil, Invalid("SigningPolicySlug", "The signing policy is required: its slug or its id.")
 	}
 	if re.PolicySlug != "" && re.PolicyID != "" {
@@ -464,17 +502,34 @@ func (s *Service) Resubmit(ctx context.Context, a Actor, re Resubmission) (*Requ
 		if err != nil {
 			return err
 		}
+		params := original.Parameters
+		if re.CurrentSettings { // the new version may declare others
+			var v validation
+			if params = checkParameters(&v, t.version, params); v.err() != nil {
+				return v.err()
+			}
+		}
 		now := s.now()
 		r = &Request{
 			ID: NewID(), OrganizationID: a.OrganizationID, ProjectID: original.ProjectID, PolicyID: t.policy.ID,
-			ConfigurationID: original.ConfigurationID, ConfigurationVersion: original.ConfigurationVersion,
+			ConfigurationID: original.ConfigurationID, ConfigurationVersion: t.version.Number,
 			Workflow: WorkflowSubmitted, Description: re.Description, SubmitterID: a.UserID, SubmittedVia: a.Via,
 			TrustedBuildSystemID: original.TrustedBuildSystemID, Unsigned: original.Unsigned,
-			Parameters: original.Parameters, Origin: original.Origin, OriginalID: original.ID,
-			CreatedAt: now, CancelAt: cancelAt(now, re.CancellationTimeout),
+			Parameters: params, Origin: original.Origin, OriginalID: original.ID,
+			IdempotencyKey: re.IdempotencyKey, CreatedAt: now, CancelAt: cancelAt(now, re.CancellationTimeout),
 		}
 		if r.Description == "" {
 			r.Description = original.Description
+		}
+		if re.IdempotencyKey != "" {
+			earlier, err := sameSubmission(ctx, tx, r)
+			if err != nil {
+				return err
+			}
+			if earlier != nil {
+				r = earlier
+				return nil
+			}
 		}
 		return s.insertRequest(ctx, tx, a, r, t)
 	})
@@ -501,13 +556,16 @@ func (s *Service) resolveResubmit(ctx context.Context, tx Tx, a Actor, re Resubm
 		return nil, nil, err
 	}
 	t := &resolved{project: sc.project}
-	if re.PolicyID != "" {
+	switch {
+	case re.PolicyID == "" && re.PolicySlug == "":
+		t.policy, err = tx.Policy(ctx, a.OrganizationID, original.PolicyID)
+	case re.PolicyID != "":
 		t.policy, err = tx.Policy(ctx, a.OrganizationID, re.PolicyID)
 		if err == nil && t.policy.ProjectID != original.ProjectID {
 			err = Errorf(KindNotFound, "The signing policy belongs to another project.")
 		}
 		err = fieldNotFound(err, "SigningPolicyId", "There is no signing policy with id '%s' in the signing request's project.", re.PolicyID)
-	} else {
+	default:
 		t.policy, err = tx.PolicyBySlug(ctx, a.OrganizationID, original.ProjectID, re.PolicySlug)
 		err = fieldNotFound(err, "SigningPolicySlug", "There is no signing policy with slug '%s' in the signing request's project.", re.PolicySlug)
 	}
@@ -527,12 +585,15 @@ func (s *Service) resolveResubmit(ctx context.Context, tx Tx, a Actor, re Resubm
 	var v validation
 	checkActive(&v, t)
 	switch status := original.Workflow.Status(); {
-	case status != Completed:
+	case status != Completed && !(status == Failed && re.CurrentSettings):
 		v.add("OriginalSigningRequestId", "Only a completed signing request can be resubmitted; this one is %s.", status)
-	case original.ArtifactsDeletedAt != nil || original.Unsigned.BlobID == "":
+	case original.ArtifactsDeletedAt != nil:
 		v.add("OriginalSigningRequestId", "The signing request's artifact was deleted after its retention time; submit it anew.")
+	case original.Unsigned.BlobID == "":
+		v.add("OriginalSigningRequestId", "The signing request's artifact never arrived; submit it anew.")
 	}
 	v.text("Description", re.Description)
+	v.idempotencyKey(re.IdempotencyKey)
 	if re.CancellationTimeout < 0 || re.CancellationTimeout > maxCancelSeconds*time.Second {
 		v.add("CancellationTimeoutInSeconds", "The cancellation timeout must be between 0 (none) and %d seconds.", maxCancelSeconds)
 	}
@@ -542,7 +603,11 @@ func (s *Service) resolveResubmit(ctx context.Context, tx Tx, a Actor, re Resubm
 	if t.configuration, err = tx.Configuration(ctx, a.OrganizationID, original.ConfigurationID); err != nil {
 		return nil, nil, err
 	}
-	t.version, err = tx.ConfigurationVersion(ctx, a.OrganizationID, original.ConfigurationID, original.ConfigurationVersion)
+	number := original.ConfigurationVersion
+	if re.CurrentSettings {
+		number = t.configuration.Latest
+	}
+	t.version, err = tx.ConfigurationVersion(ctx, a.OrganizationID, original.ConfigurationID, number)
 	return original, t, err
 }
 

@@ -1,0 +1,95 @@
+package retrieve
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/countersign-dev/countersign/internal/egress"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+func TestFetch(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/private":
+			if r.Header.Get("Authorization") != "Bearer secret" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			_, _ = io.WriteString(w, "artifact")
+		case "/gzip":
+			w.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			_, _ = io.WriteString(z, "artifact")
+			_ = z.Close()
+		case "/busy":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case "/cut":
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, "arti")
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(server.Close)
+	open := New(egress.Policy{AllowPrivate: true, AllowHTTP: true})
+	for _, c := range []struct {
+		name      string
+		fetcher   *Fetcher
+		url       string
+		header    map[string]string
+		temporary bool
+		message   string // empty: it works
+	}{
+		{"with header", open, server.URL + "/private", map[string]string{"Authorization": "Bearer secret"}, false, ""},
+		{"compressed", open, server.URL + "/gzip", nil, false, ""},
+		{"without header", open, server.URL + "/private?token=hidden", nil, false, "401"},
+		{"absent", open, server.URL + "/x", nil, false, "404"},
+		{"busy", open, server.URL + "/busy", nil, true, "503"},
+		{"loopback", New(egress.Policy{AllowHTTP: true}), server.URL, nil, false, "not allowed"},
+		{"plain HTTP", New(egress.Policy{AllowPrivate: true}), server.URL, nil, false, "not allowed"},
+		{"nobody there", open, "http://127.0.0.1:1/", nil, true, "refused"},
+		{"no URL", open, "http://[", nil, false, "not a URL"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			content, err := c.fetcher.Fetch(t.Context(), c.url, c.header)
+			if c.message == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				raw, err := io.ReadAll(content)
+				if err != nil || string(raw) != "artifact" {
+					t.Errorf("content %q, %v", raw, err)
+				}
+				if err := content.Close(); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			var fe *signing.FetchError
+			if !errors.As(err, &fe) || fe.Temporary != c.temporary || !strings.Contains(fe.Message, c.message) || strings.Contains(fe.Message, "hidden") {
+				t.Errorf("error %v (%+v), want temporary %t and %q", err, fe, c.temporary, c.message)
+			}
+		})
+	}
+	content, err := open.Fetch(t.Context(), server.URL+"/cut", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(content); err == nil {
+		t.Error("a content that ended early was taken as whole")
+	}
+	if err := content.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := open.Check("ht tp://x"); err == nil {
+		t.Error("a broken URL passed the check")
+	}
+}

@@ -1,0 +1,219 @@
+package signing
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Upload announces an artifact that its submitter uploads once the request was accepted.
+type Upload struct {
+	FileName string
+	SHA256   string // lower- or upper-case hexadecimal; empty accepts any content
+}
+
+// Link says where an artifact is to be retrieved from.
+type Link struct {
+	URL      string
+	FileName string
+	SHA256   string            // lower- or upper-case hexadecimal; empty accepts any content
+	Headers  map[string]string // sent with the request; sealed at rest
+}
+
+// Bounds of a link.
+const (
+	maxURL         = 4000 // bytes
+	maxHeaders     = 20
+	maxHeaderValue = 8000 // bytes
+)
+
+var (
+	sha256Pattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	headerName    = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$") // a token of RFC 9110, section 5.6.2
+)
+
+// artifactOf returns what a submission says of its artifact.
+func (s *Service) artifactOf(ctx context.Context, sub Submission) (Artifact, *Retrieval, error) {
+	switch {
+	case sub.Artifact != nil:
+		return sub.Artifact.artifact, nil, nil
+	case sub.Upload != nil:
+		hash, err := checkHash("UnsignedArtifactMetadata.Sha256Hash", sub.Upload.SHA256)
+		return Artifact{FileName: cleanFileName(sub.Upload.FileName)}, &Retrieval{SHA256: hash}, err
+	case sub.Link != nil:
+		return s.link(ctx, sub.Link)
+	}
+	return Artifact{}, nil, Invalid("Artifact", "An artifact is required: send it as a file part named 'artifact'.")
+}
+
+func checkHash(field, hash string) (string, error) {
+	hash = strings.ToLower(strings.TrimSpace(hash))
+	if hash != "" && !sha256Pattern.MatchString(hash) {
+		return "", Invalid(field, "The SHA-256 hash must have 64 hexadecimal digits.")
+	}
+	return hash, nil
+}
+
+func (s *Service) link(ctx context.Context, l *Link) (Artifact, *Retrieval, error) {
+	if s.fetcher == nil {
+		return Artifact{}, nil, Invalid("ArtifactRetrievalLink.Url", "This server does not retrieve artifacts from links; upload the artifact.")
+	}
+	var v validation
+	if l.URL == "" {
+		v.add("ArtifactRetrievalLink.Url", "The artifact's URL is required.")
+	} else if len(l.URL) > maxURL {
+		v.add("ArtifactRetrievalLink.Url", "The URL has more than %d bytes.", maxURL)
+	} else if err := s.fetcher.Check(l.URL); err != nil {
+		v.add("ArtifactRetrievalLink.Url", "%v", err)
+	}
+	if l.FileName == "" {
+		v.add("ArtifactRetrievalLink.FileName", "The artifact's file name is required.")
+	}
+	hash, err := checkHash("ArtifactRetrievalLink.Sha256Hash", l.SHA256)
+	if err != nil {
+		return Artifact{}, nil, err
+	}
+	if len(l.Headers) > maxHeaders {
+		v.add("ArtifactRetrievalLink.HttpHeaders", "There are more than %d headers.", maxHeaders)
+	}
+	for name, value := range l.Headers {
+		if !headerName.MatchString(name) || len(value) > maxHeaderValue || strings.ContainsAny(value, "\r\n\x00") {
+			v.add("ArtifactRetrievalLink.HttpHeaders", "'%s' is not a valid header.", truncate(name, 100))
+		}
+	}
+	if err := v.err(); err != nil {
+		return Artifact{}, nil, err
+	}
+	r := &Retrieval{URL: l.URL, SHA256: hash}
+	if len(l.Headers) > 0 {
+		if s.secrets == nil {
+			return Artifact{}, nil, Invalid("ArtifactRetrievalLink.HttpHeaders", "This server cannot store headers safely; use a URL that needs none.")
+		}
+		raw, err := json.Marshal(l.Headers)
+		if err != nil {
+			return Artifact{}, nil, err
+		}
+		if r.SealedHeaders, err = s.secrets.Encrypt(ctx, raw); err != nil {
+			return Artifact{}, nil, fmt.Errorf("seal the retrieval headers: %w", err)
+		}
+	}
+	return Artifact{FileName: cleanFileName(l.FileName)}, r, nil
+}
+
+// UploadArtifact receives the artifact of a request that was submitted without one. KindConflict when it has one already,
+// KindInvalid when it is not the announced one; it may then be uploaded again.
+func (s *Service) UploadArtifact(ctx context.Context, a Actor, id ID, content io.Reader) (*Request, error) {
+	var r *Request
+	check := func(tx Tx, lock bool) (err error) {
+		read := tx.Request
+		if lock {
+			read = tx.LockRequest
+		}
+		if r, err = read(ctx, a.OrganizationID, id); KindOf(err) == KindNotFound {
+			return errNoRequest()
+		} else if err != nil {
+			return err
+		}
+		sc, err := requestScope(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		if err := requireVisible(a, sc, OpUpload); err != nil {
+			return err
+		}
+		if r.Workflow.Status().Final() || !r.AwaitsUpload() {
+			return Errorf(KindConflict, "The signing request does not wait for its artifact; it is %s.", r.Workflow)
+		}
+		return nil
+	}
+	if err := s.store.View(ctx, func(tx Tx) error { return check(tx, false) }); err != nil {
+		return nil, err
+	}
+	st, err := s.Stage(ctx, a, r.Unsigned.FileName, content)
+	if err != nil {
+		return nil, err
+	}
+	err = s.store.Tx(ctx, func(tx Tx) error {
+		if err := check(tx, true); err != nil {
+			return err
+		}
+		if want := r.Retrieval.SHA256; want != "" && want != st.artifact.SHA256 {
+			return Invalid("Artifact", "The uploaded artifact has SHA-256 %s, but %s was announced.", st.artifact.SHA256, want)
+		}
+		r.Unsigned, r.Retrieval = st.artifact, nil
+		r.WakeAt = s.wakeAt(r, s.limits.Wake)
+		if err := tx.UpdateRequest(ctx, r); err != nil {
+			return err
+		}
+		if err := tx.EnqueueAdvance(ctx, r.ID, time.Time{}); err != nil {
+			return err
+		}
+		return s.recordArrival(ctx, tx, a, r)
+	})
+	if err != nil {
+		st.Discard(ctx)
+		return nil, err
+	}
+	return r, nil
+}
+
+func (s *Service) recordArrival(ctx context.Context, tx Tx, a Actor, r *Request) error {
+	return s.record(ctx, tx, a, "SigningRequest.ArtifactReceived", requestObject(r), map[string]any{
+		"fileName": r.Unsigned.FileName, "size": r.Unsigned.Size, "sha256": r.Unsigned.SHA256,
+	})
+}
+
+// retrieve fetches the artifact that a retrieval link names, and lets the request go on from there.
+func (s *Service) retrieve(ctx context.Context, j *job) error {
+	link := j.request.Retrieval
+	headers := map[string]string{}
+	if len(link.SealedHeaders) > 0 {
+		raw, err := s.secrets.Decrypt(ctx, link.SealedHeaders)
+		if err == nil {
+			err = json.Unmarshal(raw, &headers)
+		}
+		if err != nil {
+			return fmt.Errorf("open the retrieval headers: %w", err)
+		}
+	}
+	content, err := s.fetcher.Fetch(ctx, link.URL, headers)
+	if err != nil {
+		return retrievalFailure(err)
+	}
+	defer content.Close()
+	st, err := s.stage(ctx, j.request.Unsigned.FileName, content)
+	if kind := KindOf(err); kind == KindTooLarge || kind == KindInvalid {
+		return &Failure{Code: "Retrieval", Message: "The artifact could not be retrieved: " + err.Error()}
+	} else if err != nil {
+		return retrievalFailure(err)
+	}
+	if link.SHA256 != "" && link.SHA256 != st.artifact.SHA256 {
+		st.Discard(ctx)
+		return &Failure{Code: "Retrieval", Message: fmt.Sprintf("The retrieved artifact has SHA-256 %s, but the submission said %s.", st.artifact.SHA256, link.SHA256)}
+	}
+	err = s.mine(ctx, j, func(tx Tx, r *Request) error {
+		r.Unsigned, r.Retrieval, r.Workflow, r.Tries = st.artifact, nil, WorkflowSubmitted, 1
+		if err := tx.UpdateRequest(ctx, r); err != nil {
+			return err
+		}
+		j.request, j.tries = r, r.Tries
+		return s.recordArrival(ctx, tx, Countersign(r.OrganizationID), r)
+	})
+	if err != nil {
+		st.Discard(ctx)
+	}
+	return err
+}
+
+func retrievalFailure(err error) error {
+	var fetch *FetchError
+	if errors.As(err, &fetch) && !fetch.Temporary {
+		return &Failure{Code: "Retrieval", Message: "The artifact could not be retrieved: " + fetch.Message}
+	}
+	return &Error{Kind: KindUnavailable, Message: "The artifact could not be retrieved: " + err.Error(), cause: err}
+}
