@@ -185,18 +185,23 @@ func (s *signing) file(ctx context.Context, planned *PlannedFile, content file, 
 		current = file{to, size}
 	}
 	if len(steps) > 0 {
-		prove := methodOf(steps[0].Method, planned.Type).prove
-		if err := prove(ctx, unsigned, current, kept(made, steps)); err != nil {
-			return nil, nameFile(at, fmt.Errorf("the signed file does not verify: %w", err))
+		err := s.each(ctx, 2, func(ctx context.Context, i int) (err error) {
+			if i == 0 {
+				out.sha256, err = hashOf(ctx, current)
+				return err
+			}
+			if err := methodOf(steps[0].Method, planned.Type).prove(ctx, unsigned, current, kept(made, steps)); err != nil {
+				return fmt.Errorf("the signed file does not verify: %w", err)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, nameFile(at, err)
 		}
 	}
-	digest, err := hashOf(ctx, current)
-	if err != nil {
-		return nil, err
-	}
-	out.size, out.sha256 = current.size, digest
+	out.size = current.size
 	out.files = append(out.files, SignedFile{
-		Path: at, Type: planned.Type, SHA256Before: planned.SHA256, SHA256After: digest, Signatures: made,
+		Path: at, Type: planned.Type, SHA256Before: planned.SHA256, SHA256After: out.sha256, Signatures: made,
 	})
 	s.report(1, 0)
 	return out, nil
@@ -230,7 +235,8 @@ func kept(made []MadeSignature, steps []Directive) []MadeSignature {
 	return made
 }
 
-// container signs the files in a container and packs it anew.
+// container signs the files in a container, packs it anew and puts its hash and
+// those files in out.
 func (s *signing) container(ctx context.Context, planned *PlannedFile, content file, at string, dst Output, out *outcome) (file, error) {
 	format := formatOf(planned.Type)
 	if format == nil || format.open == nil {
@@ -282,7 +288,8 @@ func (s *signing) container(ctx context.Context, planned *PlannedFile, content f
 		return file{}, nameFile(at, err)
 	}
 	packed := file{dst, size}
-	if err := s.provePacked(ctx, format, opened, packed, work, results, changed); err != nil {
+	out.sha256, err = s.provePacked(ctx, format, opened, packed, work, results, changed)
+	if err != nil {
 		return file{}, nameFile(at, fmt.Errorf("the signed container does not verify: %w", err))
 	}
 	return packed, nil
@@ -330,29 +337,38 @@ func (s *signing) unpack(ctx context.Context, planned *PlannedFile, c container,
 	return f, release, err
 }
 
-// provePacked reads a container that was written and checks that it holds what
-// was signed, and otherwise what it held before.
-func (s *signing) provePacked(ctx context.Context, format *format, before container, packed file, work []int, results []*outcome, changed map[string]bool) error {
+// provePacked reads a container that was written, checks that it holds what was
+// signed, and otherwise what it held before, and returns its hash.
+func (s *signing) provePacked(ctx context.Context, format *format, before container, packed file, work []int, results []*outcome, changed map[string]bool) (digest string, err error) {
 	after, err := format.open(packed.content, packed.size, s.Limits)
+	if err != nil {
+		return "", err
+	}
+	err = s.each(ctx, len(work)+2, func(ctx context.Context, k int) (err error) {
+		switch k {
+		case 0:
+			return before.compare(after, changed)
+		case 1:
+			digest, err = hashOf(ctx, packed)
+			return err
+		}
+		return s.provePackedMember(ctx, after, work[k-2], results[k-2])
+	})
+	return digest, err
+}
+
+func (s *signing) provePackedMember(ctx context.Context, after container, n int, signed *outcome) error {
+	stream, err := after.open(n)
 	if err != nil {
 		return err
 	}
-	if err := before.compare(after, changed); err != nil {
+	defer stream.Close()
+	sum := sha256.New()
+	if _, err := copyContext(ctx, sum, stream); err != nil {
 		return err
 	}
-	return s.each(ctx, len(work), func(ctx context.Context, k int) error {
-		stream, err := after.open(work[k])
-		if err != nil {
-			return err
-		}
-		defer stream.Close()
-		digest := sha256.New()
-		if _, err := copyContext(ctx, digest, stream); err != nil {
-			return err
-		}
-		if got := hex.EncodeToString(digest.Sum(nil)); got != results[k].sha256 {
-			return fmt.Errorf("%s: its SHA-256 is %s after packing, and was %s before", results[k].files[len(results[k].files)-1].Path, got, results[k].sha256)
-		}
-		return nil
-	})
+	if got := hex.EncodeToString(sum.Sum(nil)); got != signed.sha256 {
+		return fmt.Errorf("%s: its SHA-256 is %s after packing, and was %s before", signed.files[len(signed.files)-1].Path, got, signed.sha256)
+	}
+	return nil
 }
