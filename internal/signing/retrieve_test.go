@@ -1,0 +1,214 @@
+package signing_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+// fetcher answers from memory.
+type fetcher struct {
+	content []byte
+	err     error
+	headers map[string]string
+	calls   int
+}
+
+func (f *fetcher) Check(url string) error {
+	if !strings.HasPrefix(url, "https://ci.example/") {
+		return errors.New("only https://ci.example/ is allowed")
+	}
+	return nil
+}
+
+func (f *fetcher) Fetch(_ context.Context, _ string, headers map[string]string) (io.ReadCloser, error) {
+	f.calls++
+	f.headers = headers
+	if f.err != nil {
+		return nil, f.err
+	}
+	return io.NopCloser(bytes.NewReader(f.content)), nil
+}
+
+// reversing seals by reversing, so that a plain text in the database is found.
+type reversing struct{}
+
+func (reversing) Encrypt(_ context.Context, p []byte) ([]byte, error) { return reverse(p), nil }
+func (reversing) Decrypt(_ context.Context, s []byte) ([]byte, error) { return reverse(s), nil }
+
+func reverse(b []byte) []byte {
+	b = bytes.Clone(b)
+	slices.Reverse(b)
+	return b
+}
+
+func withFetcher(f *fetcher) option {
+	return func(c *signing.Config) { c.Fetcher, c.Secrets = f, reversing{} }
+}
+
+func hexSum(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+func (w *world) submitLate(t *testing.T, change func(*signing.Submission)) (*signing.Request, error) {
+	t.Helper()
+	sub := signing.Submission{Target: signing.Target{ProjectSlug: "app", PolicySlug: "test-signing"}}
+	change(&sub)
+	r, _, err := w.Submit(t.Context(), w.CI, sub)
+	return r, err
+}
+
+func TestUploadLater(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	r, err := w.submitLate(t, func(s *signing.Submission) {
+		s.Upload = &signing.Upload{FileName: "late.exe", SHA256: strings.ToUpper(hexSum(examplePE))}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowSubmitted || !got.AwaitsUpload() {
+		t.Fatalf("before the upload: %s", got.Workflow)
+	}
+	_, err = w.UnsignedArtifact(ctx, w.CI, r.ID)
+	wantKind(t, err, signing.KindInvalid)
+	_, err = w.UploadArtifact(ctx, w.Approver, r.ID, bytes.NewReader(examplePE))
+	wantKind(t, err, signing.KindForbidden)
+	_, err = w.UploadArtifact(ctx, w.Stranger, r.ID, bytes.NewReader(examplePE))
+	wantKind(t, err, signing.KindNotFound)
+	_, err = w.UploadArtifact(ctx, w.CI, r.ID, strings.NewReader("something else"))
+	wantKind(t, err, signing.KindInvalid)
+	if _, err = w.UploadArtifact(ctx, w.CI, r.ID, bytes.NewReader(examplePE)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.UploadArtifact(ctx, w.CI, r.ID, bytes.NewReader(examplePE))
+	wantKind(t, err, signing.KindConflict)
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowCompleted || got.Unsigned.FileName != "late.exe" {
+		t.Errorf("%s, %+v", got.Workflow, got.Failure)
+	}
+	if want := []string{"Submitted", "ArtifactReceived", "SigningStarted", "Completed"}; !slices.Equal(w.events(t, r.ID), want) {
+		t.Errorf("audit entries %v", w.events(t, r.ID))
+	}
+	w.checkInvariants(t, r.ID)
+
+	never, err := w.submitLate(t, func(s *signing.Submission) {
+		s.Upload = &signing.Upload{FileName: "never.exe"}
+		s.CancellationTimeout = time.Minute
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.clock.advance(2 * time.Minute)
+	if err := w.Sweep(ctx); err != nil || w.status(t, never.ID).Workflow != signing.WorkflowCanceled {
+		t.Errorf("an upload that never came: %s, %v", w.status(t, never.ID).Workflow, err)
+	}
+	_, err = w.UploadArtifact(ctx, w.CI, never.ID, bytes.NewReader(examplePE))
+	wantKind(t, err, signing.KindConflict)
+}
+
+func TestRetrievalLink(t *testing.T) {
+	t.Parallel()
+	link := func() *signing.Link {
+		return &signing.Link{URL: "https://ci.example/app.exe", FileName: "app.exe", SHA256: strings.ToUpper(hexSum(examplePE)), Headers: map[string]string{"Authorization": "Bearer retrieval-token"}}
+	}
+	t.Run("good", func(t *testing.T) {
+		t.Parallel()
+		f := &fetcher{content: examplePE}
+		w := newWorld(t, withFetcher(f))
+		r, err := w.submitLate(t, func(s *signing.Submission) { s.Link, s.PolicySlug = link(), "release-signing" })
+		if err != nil || r.Workflow != signing.WorkflowRetrievingArtifact {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if stored := w.status(t, r.ID).Retrieval; bytes.Contains(stored.SealedHeaders, []byte("retrieval-token")) {
+			t.Error("a header is stored in plain text")
+		}
+		if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowWaitingForApproval || got.Retrieval != nil || got.Unsigned.SHA256 != hexSum(examplePE) {
+			t.Errorf("%s, %+v, %+v", got.Workflow, got.Failure, got.Retrieval)
+		}
+		if !maps.Equal(f.headers, link().Headers) {
+			t.Errorf("headers %v were sent", f.headers)
+		}
+	})
+	for name, c := range map[string]struct {
+		fetcher *fetcher
+		tries   int
+		message string
+	}{
+		"wrong content": {&fetcher{content: []byte("MZ other")}, 1, "SHA-256"},
+		"empty":         {&fetcher{}, 1, "empty"},
+		"not found":     {&fetcher{err: &signing.FetchError{Message: "ci.example answered 404"}}, 1, "404"},
+		"unavailable":   {&fetcher{err: &signing.FetchError{Message: "ci.example answered 503", Temporary: true}}, 5, "503"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, withFetcher(c.fetcher))
+			r, err := w.submitLate(t, func(s *signing.Submission) { s.Link = link() })
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got *signing.Request
+			for range c.tries {
+				got = w.advance(t, r.ID)
+			}
+			if got.Workflow != signing.WorkflowArtifactRetrievalFailed || !strings.Contains(got.Failure.Message, c.message) || c.fetcher.calls != c.tries || got.Retrieval != nil {
+				t.Errorf("%s, %+v after %d calls", got.Workflow, got.Failure, c.fetcher.calls)
+			}
+		})
+	}
+	t.Run("refused", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, withFetcher(&fetcher{}))
+		for name, change := range map[string]func(*signing.Link){
+			"no URL": func(l *signing.Link) { l.URL = "" }, "other host": func(l *signing.Link) { l.URL = "https://10.0.0.1/" },
+			"no name": func(l *signing.Link) { l.FileName = "" }, "bad hash": func(l *signing.Link) { l.SHA256 = "12" },
+			"bad header": func(l *signing.Link) { l.Headers = map[string]string{"A": "b\r\nC: d"} },
+		} {
+			l := link()
+			change(l)
+			_, err := w.submitLate(t, func(s *signing.Submission) { s.Link = l })
+			if signing.KindOf(err) != signing.KindInvalid {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		_, err := newWorld(t).submitLate(t, func(s *signing.Submission) { s.Link = link() })
+		wantKind(t, err, signing.KindInvalid) // a server without a fetcher
+	})
+}
+
+func TestResubmitFailedWithCurrentSettings(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	strict := strings.Replace(exeConfiguration, "<pe-file>", `<pe-file product-name="Other">`, 1)
+	if _, err := w.EditConfiguration(ctx, w.Admin, "app", "exe", signing.ConfigurationEdit{XML: &strict}); err != nil {
+		t.Fatal(err)
+	}
+	r := w.submit(t, "test-signing")
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowProcessingFailed {
+		t.Fatal(got.Workflow)
+	}
+	_, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: r.ID, PolicySlug: "test-signing"})
+	wantKind(t, err, signing.KindInvalid)
+	if _, err := w.EditConfiguration(ctx, w.Admin, "app", "exe", signing.ConfigurationEdit{XML: ptr(exeConfiguration)}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: r.ID, CurrentSettings: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.advance(t, again.ID); got.Workflow != signing.WorkflowCompleted || got.ConfigurationVersion != 3 || got.OriginalID != r.ID || got.PolicyID != r.PolicyID {
+		t.Errorf("%s, %+v", got.Workflow, got)
+	}
+}
