@@ -23,8 +23,10 @@ import (
 
 	"github.com/countersign-dev/countersign/artifact/timestamp"
 	"github.com/countersign-dev/countersign/internal/auth"
+	"github.com/countersign-dev/countersign/internal/egress"
 	"github.com/countersign-dev/countersign/internal/httpapi"
 	"github.com/countersign-dev/countersign/internal/keystore/software"
+	"github.com/countersign-dev/countersign/internal/retrieve"
 	"github.com/countersign-dev/countersign/internal/signing"
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/internal/worker"
@@ -56,7 +58,13 @@ type work struct {
 	Timestamp      []string `help:"RFC 3161 timestamp authorities, tried in order. Without one, signatures carry no timestamp and end with their certificate." placeholder:"URL"`
 	Workers        int      `help:"Signing requests processed at the same time; 0 picks two for each processor." default:"0"`
 	ArtifactLimit  int64    `help:"Largest artifact in bytes." default:"4294967296"`
+	AllowPrivate   bool     `name:"allow-private-networks" help:"Let artifact retrieval links and webhooks reach loopback and private networks."`
+	AllowHTTP      bool     `name:"allow-http" help:"Let artifact retrieval links use plain HTTP."`
 	TemporaryFiles string   `help:"Directory for large nested files while signing; the default is tmp below --data." type:"path" placeholder:"DIR"`
+}
+
+func (w work) egress() egress.Policy {
+	return egress.Policy{AllowPrivate: w.AllowPrivate, AllowHTTP: w.AllowHTTP}
 }
 
 // system is an opened installation: everything behind the listener.
@@ -165,7 +173,7 @@ func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []st
 	}
 	config := signing.Config{
 		Store: sys.db, Blobs: blobs, Keys: software.New(keeper, sys.db.SoftwareKeys()), Log: log, TempDir: temporary,
-		Limits: signing.Limits{ArtifactBytes: w.ArtifactLimit},
+		Limits: signing.Limits{ArtifactBytes: w.ArtifactLimit}, Secrets: keeper, Fetcher: retrieve.New(w.egress()),
 	}
 	if sys.pool, err = timestampPool(w.Timestamp, extra); err != nil {
 		return nil, err
