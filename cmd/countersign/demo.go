@@ -176,7 +176,7 @@ func (s *seeder) seed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.admin = adminActor(u)
+	s.admin = userActor(u)
 	s.state.OrganizationID, s.state.ProjectSlug = o.ID, demoProject
 	s.state.Logins = map[string]demoLogin{}
 	if s.state.Tokens.Admin, err = s.person(ctx, "admin", u); err != nil {
@@ -204,7 +204,7 @@ func (s *seeder) seed(ctx context.Context) error {
 
 // person issues a token and sets a password.
 func (s *seeder) person(ctx context.Context, name string, u *signing.User) (token string, err error) {
-	if token, _, err = s.sys.auth.IssueToken(ctx, s.admin, signing.UserToken, u.ID, auth.TokenOptions{Name: "demo"}); err != nil {
+	if token, _, err = s.sys.auth.IssueToken(ctx, userActor(u), signing.UserToken, u.ID, auth.TokenOptions{Name: "demo"}); err != nil {
 		return "", err
 	}
 	code, _, err := s.sys.auth.Invite(ctx, s.admin, u.ID)
@@ -263,8 +263,8 @@ const (
 <artifact-configuration xmlns="http://signpath.io/artifact-configuration/v1">
   <zip-file>
     <pe-file-set>
-      <include path="**.exe" min-matches="0" max-matches="unbounded"/>
-      <include path="**.dll" min-matches="0" max-matches="unbounded"/>
+      <include path="**/*.exe" min-matches="0" max-matches="unbounded"/>
+      <include path="**/*.dll" min-matches="0" max-matches="unbounded"/>
       <for-each>
         <authenticode-sign/>
       </for-each>

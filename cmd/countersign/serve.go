@@ -104,7 +104,7 @@ func bootstrap(ctx context.Context, sys *system, organization, name, email strin
 	} else if err != nil {
 		return nil, fmt.Errorf("create the first organization: %w", err)
 	}
-	a := adminActor(b.admin)
+	a := userActor(b.admin)
 	if b.token, _, err = sys.auth.IssueToken(ctx, a, signing.UserToken, b.admin.ID, auth.TokenOptions{Name: "first start"}); err != nil {
 		return nil, fmt.Errorf("issue the administrator's token: %w", err)
 	}
@@ -114,8 +114,8 @@ func bootstrap(ctx context.Context, sys *system, organization, name, email strin
 	return b, nil
 }
 
-// adminActor lets set-up act as a user that it just created.
-func adminActor(u *signing.User) signing.Actor {
+// userActor lets set-up act as a user that it just created.
+func userActor(u *signing.User) signing.Actor {
 	return signing.Actor{OrganizationID: u.OrganizationID, UserID: u.ID, Kind: u.Kind, Name: u.Name, Roles: u.Roles, Via: "set-up"}
 }
 
