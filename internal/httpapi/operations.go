@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/countersign-dev/countersign/api"
@@ -43,18 +42,12 @@ type service struct {
 
 // authenticate makes the actor from the Authorization header, for the organization in the address.
 func (s *service) authenticate(r *http.Request) (signing.Actor, error) {
-	id, err := parseID("organizationId", r.PathValue("organizationId"))
-	if err != nil {
-		id = "" // say so only to those who have a token
-	}
-	actor, authErr := s.auth.Authenticate(r.Context(), r.Header.Get("Authorization"), id)
-	if authErr != nil {
-		return signing.Actor{}, authErr
-	}
-	if id == "" || strings.Trim(string(id), "0-") == "" {
+	id, ok := signing.ParseID(r.PathValue("organizationId"))
+	actor, err := s.auth.Authenticate(r.Context(), r.Header.Get("Authorization"), id)
+	if err == nil && !ok { // only who has a token learns what is wrong with the address
 		return signing.Actor{}, signing.Invalid("OrganizationId", "The address must name the organization by its GUID.")
 	}
-	return actor, nil
+	return actor, err
 }
 
 // actorOf returns who asks.
