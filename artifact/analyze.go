@@ -293,9 +293,9 @@ func (w *xmlWriter) notes(notes []string) {
 func tag(name string, attributes []string) string {
 	var b strings.Builder
 	b.WriteString(name)
-	for i := 0; i < len(attributes); i += 2 {
-		b.WriteString(" " + attributes[i] + `="`)
-		xml.EscapeText(&b, []byte(attributes[i+1])) // a strings.Builder does not fail
+	for pair := range slices.Chunk(attributes, 2) {
+		b.WriteString(" " + pair[0] + `="`)
+		_ = xml.EscapeText(&b, []byte(pair[1])) // a strings.Builder does not fail
 		b.WriteByte('"')
 	}
 	return b.String()

@@ -467,6 +467,7 @@ func (p *parser) checkOrder(r *rule) {
 				p.errs.add(d.at, `write append="true" to keep both`, "this signature would replace the one of line %d", signed.at.line)
 			}
 			signed = d
+		case methodCreate, methodNote:
 		}
 	}
 }
@@ -520,6 +521,7 @@ func (s *attributeSpec) mayUseFileName() bool {
 		return true
 	case kindText:
 		return s.values == nil
+	default:
+		return false
 	}
-	return false
 }

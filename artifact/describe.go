@@ -3,6 +3,7 @@ package artifact
 import (
 	"encoding/xml"
 	"io"
+	"slices"
 	"strconv"
 )
 
@@ -37,9 +38,9 @@ type describer struct {
 // without value are left out.
 func (d *describer) start(name string, attributes ...string) {
 	element := xml.StartElement{Name: xml.Name{Local: name}}
-	for i := 0; i < len(attributes); i += 2 {
-		if attributes[i+1] != "" {
-			element.Attr = append(element.Attr, xml.Attr{Name: xml.Name{Local: attributes[i]}, Value: attributes[i+1]})
+	for pair := range slices.Chunk(attributes, 2) {
+		if pair[1] != "" {
+			element.Attr = append(element.Attr, xml.Attr{Name: xml.Name{Local: pair[0]}, Value: pair[1]})
 		}
 	}
 	if d.err == nil {

@@ -109,6 +109,7 @@ func detectType(name string, head []byte) *fileSpec {
 		return fileSpecByName("deb-file")
 	case kindMachO:
 		return fileSpecByName("macho-file")
+	default:
+		return nil
 	}
-	return nil
 }

@@ -121,7 +121,7 @@ func (r *documentReader) read() bool {
 		start := int(r.decoder.InputOffset())
 		token, err := r.decoder.RawToken()
 		at := r.position(start)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if len(r.open) > 0 {
 				last := r.open[len(r.open)-1]
 				r.errs.add(last.at, "", "<%s> is never closed", last.raw)

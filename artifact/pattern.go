@@ -299,7 +299,6 @@ func foldRune(r rune) rune {
 // for ** and matches any number of segments.
 type pathPattern struct {
 	segments []*wildcard
-	wild     bool // has any wildcard
 }
 
 // compilePath compiles the pattern of a path below a container or directory.
@@ -314,11 +313,10 @@ func compilePath(parts []patternPart) (*pathPattern, error) {
 		case source == "":
 			return nil, errors.New("a path has an empty segment; a path is relative and does not begin with a slash")
 		case source == "..":
-			return nil, errors.New("a path must not leave its container with ..")
+			return nil, errors.New("a path must not leave its container by means of .. in it")
 		case len(source) == 2 && source[1] == ':' && isLetter(source[0]):
 			return nil, errors.New("a path is relative and has no drive letter")
 		case source == "**" && writtenSource(segment) == "**":
-			p.wild = true
 			if n := len(p.segments); n == 0 || p.segments[n-1] != nil {
 				p.segments = append(p.segments, nil)
 			}
@@ -330,9 +328,6 @@ func compilePath(parts []patternPart) (*pathPattern, error) {
 		w, err := compileWildcard(segment, true)
 		if err != nil {
 			return nil, err
-		}
-		if _, exact := w.exact(); !exact {
-			p.wild = true
 		}
 		p.segments = append(p.segments, w)
 	}

@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -47,7 +48,7 @@ func referenceMatch(pattern, text []rune) bool {
 // variants are all runes that fold alike.
 func variants(r rune) []rune {
 	var all []rune
-	for _, c := range []rune("aAbBcCkK\u212asSſéÉ-.x*?[]!^$") {
+	for _, c := range "aAbBcCkK\u212asSſéÉ-.x*?[]!^$" {
 		if c != r && foldRune(c) == foldRune(r) {
 			all = append(all, c)
 		}
@@ -138,7 +139,7 @@ func FuzzParseConfiguration(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := ParseConfiguration(text)
 		if err != nil {
-			errs, ok := err.(ConfigurationErrors)
+			errs, ok := errors.AsType[ConfigurationErrors](err)
 			if !ok || len(errs) == 0 {
 				t.Fatalf("the error is %T", err)
 			}

@@ -196,7 +196,7 @@ func (p *planner) load(ctx context.Context, f *PlannedFile, src source, i *bound
 	c.head = make([]byte, headSize)
 	n, err := io.ReadFull(stream, c.head)
 	c.head = c.head[:n]
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return c, nil, err
 	}
 	if i == nil && p.strict && src.random == nil {
@@ -211,8 +211,8 @@ func (p *planner) load(ctx context.Context, f *PlannedFile, src source, i *bound
 		writers = append(writers, digest)
 	}
 	if keep {
-		s := spool.New(p.spoolOptions())
-		release = func() { s.Close() }
+		var s *spool.Spool
+		s, release = p.spool()
 		c.content = s
 		writers = append(writers, s)
 	}
@@ -345,6 +345,7 @@ func (p *planner) decide(f *PlannedFile, i *boundInclude) {
 			signs++
 		case methodVerify:
 			verifies++
+		case methodNote:
 		}
 	}
 	for _, nested := range f.Files {
@@ -376,7 +377,7 @@ func (p *planner) unmatched(ctx context.Context, f *PlannedFile, content file, a
 	}
 	if detected.signable {
 		found.add(nil, ViolationUnlisted, at,
-			fmt.Sprintf(`sign it, verify it, or leave it alone with <file path="%s"/>`, escapeName(f.Path)),
+			"sign it, verify it, or leave it alone with <"+tag("file", []string{"path", escapeName(f.Path)})+"/>",
 			"strict mode: no rule mentions this %s", detected.title)
 		return found.list, nil
 	}

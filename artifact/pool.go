@@ -35,6 +35,13 @@ func newWorkspace(w Workspace) *workspace {
 	return &workspace{Workspace: w, budget: spool.NewBudget(w.Memory), helpers: make(chan struct{}, w.Parallelism-1)}
 }
 
+// spool returns an empty spool and a function that drops it. That a temporary file
+// could not be removed is no reason to fail.
+func (w *workspace) spool() (*spool.Spool, func()) {
+	s := spool.New(w.spoolOptions())
+	return s, func() { _ = s.Close() }
+}
+
 func (w *workspace) spoolOptions() spool.Options {
 	return spool.Options{Dir: w.TempDir, Budget: w.budget}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
@@ -224,14 +225,14 @@ func TestCancel(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := c.Plan(ctx, bytesSource("a.zip", content), PlanOptions{}); err != context.Canceled {
+	if _, err := c.Plan(ctx, bytesSource("a.zip", content), PlanOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Plan: got error %v", err)
 	}
 	who := ecdsaIdentity()
-	if _, err := Sign(ctx, plan, bytesSource("a.zip", content), outputFile(t), SignOptions{Key: who.key, Chain: who.chain}); err != context.Canceled {
+	if _, err := Sign(ctx, plan, bytesSource("a.zip", content), outputFile(t), SignOptions{Key: who.key, Chain: who.chain}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Sign: got error %v", err)
 	}
-	if _, err := Verify(ctx, bytesSource("a.zip", content), VerifyOptions{}); err != context.Canceled {
+	if _, err := Verify(ctx, bytesSource("a.zip", content), VerifyOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Verify: got error %v", err)
 	}
 }

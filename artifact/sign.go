@@ -160,8 +160,8 @@ func (s *signing) file(ctx context.Context, planned *PlannedFile, content file, 
 	if slices.ContainsFunc(planned.Files, (*PlannedFile).changes) {
 		to := dst
 		if len(steps) > 0 {
-			packed := spool.New(s.spoolOptions())
-			defer packed.Close()
+			packed, drop := s.spool()
+			defer drop()
 			to = packed
 		}
 		if current, err = s.container(ctx, planned, content, at, to, out); err != nil {
@@ -170,11 +170,17 @@ func (s *signing) file(ctx context.Context, planned *PlannedFile, content file, 
 	}
 	unsigned := current
 	var made []MadeSignature
+	var drops []func()
+	defer func() {
+		for _, drop := range drops {
+			drop()
+		}
+	}()
 	for n, d := range steps {
 		to := dst
 		if n < len(steps)-1 {
-			step := spool.New(s.spoolOptions())
-			defer step.Close()
+			step, drop := s.spool()
+			drops = append(drops, drop)
 			to = step
 		}
 		signature, size, err := methodOf(d.Method, planned.Type).sign(ctx, to, current, d, s.opts)
@@ -266,7 +272,7 @@ func (s *signing) container(ctx context.Context, planned *PlannedFile, content f
 	defer func() {
 		for _, r := range prepared {
 			if r != nil {
-				r.Close()
+				_ = r.Close()
 			}
 		}
 	}()
@@ -304,8 +310,8 @@ func (s *signing) member(ctx context.Context, planned *PlannedFile, c container,
 	if err != nil {
 		return nil, nil, nameFile(at, err)
 	}
-	signed := spool.New(s.spoolOptions())
-	defer signed.Close()
+	signed, drop := s.spool()
+	defer drop()
 	out, err := s.file(ctx, planned, content, at, signed)
 	if err != nil {
 		return nil, nil, err
@@ -326,8 +332,8 @@ func (s *signing) unpack(ctx context.Context, planned *PlannedFile, c container,
 	var w io.Writer = digest
 	f = file{c.inPlace(n), planned.Size}
 	if f.content == nil {
-		unpacked := spool.New(s.spoolOptions())
-		release = func() { unpacked.Close() }
+		var unpacked *spool.Spool
+		unpacked, release = s.spool()
 		f.content, w = unpacked, io.MultiWriter(digest, unpacked)
 	}
 	size, err := copyContext(ctx, w, stream)

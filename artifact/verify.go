@@ -2,6 +2,7 @@ package artifact
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"sync/atomic"
@@ -145,7 +146,7 @@ func (v *verifier) load(ctx context.Context, r *VerifyReport, src source) (f fil
 		defer stream.Close()
 		_, err = io.ReadFull(stream, head)
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return f, nil, err
 	}
 	detected := detectType(r.Path, head)
@@ -161,10 +162,10 @@ func (v *verifier) load(ctx context.Context, r *VerifyReport, src source) (f fil
 	if stream == nil {
 		return f, nil, nil
 	}
-	var w io.Writer = io.Discard // reading to the end checks the CRC-32
+	w := io.Discard // reading to the end checks the CRC-32
 	if f.content == nil {
-		unpacked := spool.New(v.spoolOptions())
-		release = func() { unpacked.Close() }
+		var unpacked *spool.Spool
+		unpacked, release = v.spool()
 		f.content, w = unpacked, unpacked
 	}
 	if _, err := w.Write(head); err != nil {

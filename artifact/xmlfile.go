@@ -18,7 +18,7 @@ func xmlMetadata(content io.ReaderAt, size int64) (map[string][]string, error) {
 	}
 	for {
 		token, err := decoder.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil, errors.New("xml: the document has no root element in its first MiB")
 		}
 		if err != nil {
