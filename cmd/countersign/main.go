@@ -129,10 +129,21 @@ func buildVersion() string {
 // cli is the command line.
 type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
-	Config  kong.ConfigFlag  `help:"Read flags from this YAML file: their names without dashes; a key that no flag has is an error." type:"path" placeholder:"FILE"`
 
 	Serve   serveCmd   `cmd:"" group:"Server" help:"Run the server: REST API, pages and worker in one process."`
 	Worker  workerCmd  `cmd:"" group:"Server" help:"Run a further worker on a shared database."`
 	Migrate migrateCmd `cmd:"" group:"Server" help:"Bring the database's schema to this version."`
 	Demo    demoCmd    `cmd:"" group:"Server" help:"Run a server with a seeded organization to try everything out."`
+	Audit   auditCmd   `cmd:"" group:"Server" help:"Check the audit log."`
+
+	Request     requestCmd     `cmd:"" group:"Client" help:"Submit artifacts to a server, follow signing requests, decide on them, download."`
+	Certificate certificateCmd `cmd:"" group:"Client" help:"Make, import and show certificates."`
+
+	Sign    signCmd    `cmd:"" group:"Local" help:"Sign a file on this machine, without a server."`
+	Verify  verifyCmd  `cmd:"" group:"Local" help:"Check the signatures of files, of files in archives, too."`
+	Plan    planCmd    `cmd:"" group:"Local" help:"Show what an artifact configuration means for an artifact."`
+	Analyze analyzeCmd `cmd:"" group:"Local" help:"Propose an artifact configuration for an artifact."`
+	Schema  schemaCmd  `cmd:"" group:"Local" help:"Print the XML schema of artifact configurations."`
+
+	Completion completionCmd `cmd:"" group:"Local" help:"Print a completion script for a shell."`
 }

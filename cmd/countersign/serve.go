@@ -21,7 +21,7 @@ type serveCmd struct {
 	TLSCert      string   `name:"tls-cert" help:"PEM file of the TLS certificate and its chain." type:"existingfile" placeholder:"FILE"`
 	TLSKey       string   `name:"tls-key" help:"PEM file of the TLS private key." type:"existingfile" placeholder:"FILE"`
 	MetricsToken string   `help:"Bearer token that opens /metrics to other machines; without one it answers this machine only." placeholder:"TOKEN"`
-	Organization string   `help:"Name of the organization that the first start makes." default:"My organization"`
+	Organization string   `help:"Name of the organization that the first start makes." env:"COUNTERSIGN_ORGANIZATION_NAME" default:"My organization"`
 	AdminName    string   `help:"Name of its first administrator." default:"Administrator"`
 	AdminEmail   string   `help:"E-mail address of its first administrator." default:"admin@example.com"`
 }

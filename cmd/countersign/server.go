@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/prometheus/client_golang/prometheus"
 	"gocloud.dev/secrets"
 
@@ -39,10 +40,11 @@ type storage struct {
 	MasterKey string `help:"Master key that seals private keys at rest: file:///PATH (made on first use) or base64key://KEY. The default is master.key below --data." placeholder:"URL"`
 }
 
-// logging says how to log.
+// logging says how to log, and where else settings are.
 type logging struct {
-	LogLevel  slog.Level `help:"Least severe level to log: debug, info, warn or error." default:"info"`
-	LogFormat string     `help:"Format of log lines: text or json." default:"text" enum:"text,json"`
+	Config    kong.ConfigFlag `help:"Read settings from this YAML file: flags' names without dashes; a name that no flag has is an error." type:"path" placeholder:"FILE"`
+	LogLevel  slog.Level      `help:"Least severe level to log: debug, info, warn or error." default:"info"`
+	LogFormat string          `help:"Format of log lines: text or json." default:"text" enum:"text,json"`
 }
 
 func (l logging) logger(w io.Writer) *slog.Logger {
