@@ -331,6 +331,9 @@ func (s *Service) awaitApproval(ctx context.Context, j *job, plan *artifact.Plan
 		if err := tx.UpdateRequest(ctx, r); err != nil {
 			return err
 		}
+		if err := s.announce(ctx, tx, r, EventApprovalRequested, Countersign(r.OrganizationID), ""); err != nil {
+			return err
+		}
 		return s.record(ctx, tx, Countersign(r.OrganizationID), "SigningRequest.ApprovalRequested", requestObject(r), map[string]any{
 			"planDigest": planDigest(plan), "requiredApprovals": j.policy.Rules.RequiredApprovals,
 		})
@@ -471,6 +474,9 @@ func (s *Service) sign(ctx context.Context, j *job, src artifact.Source, plan *a
 		if err := tx.PutResolvedArtifact(ctx, r.ID, resolved); err != nil {
 			return err
 		}
+		if err := s.announce(ctx, tx, r, EventCompleted, Countersign(r.OrganizationID), ""); err != nil {
+			return err
+		}
 		return s.record(ctx, tx, Countersign(r.OrganizationID), "SigningRequest.Completed", requestObject(r), map[string]any{
 			"grant": g.record.ID, "certificateId": g.record.CertificateID, "certificateSha256": thumbprint(chain[0]),
 			"sha256": r.Unsigned.SHA256, "signedSha256": r.Signed.SHA256, "signatures": signatureData(result),
@@ -548,6 +554,9 @@ func (s *Service) failLocked(ctx context.Context, tx Tx, r *Request, f *Failure)
 		return err
 	}
 	if err := tx.EndGrants(ctx, r.ID, string(Failed), s.now()); err != nil {
+		return err
+	}
+	if err := s.announce(ctx, tx, r, EventFailed, Countersign(r.OrganizationID), ""); err != nil {
 		return err
 	}
 	return s.record(ctx, tx, Countersign(r.OrganizationID), "SigningRequest.Failed", requestObject(r), map[string]any{"failure": f, "sha256": r.Unsigned.SHA256})

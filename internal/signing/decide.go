@@ -60,6 +60,11 @@ func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision,
 		if err := tx.UpdateRequest(ctx, r); err != nil {
 			return err
 		}
+		if decision == Refused {
+			if err := s.announce(ctx, tx, r, EventDenied, a, comment); err != nil {
+				return err
+			}
+		}
 		return s.record(ctx, tx, a, event, requestObject(r), map[string]any{
 			"comment": comment, "binding": approval.Binding, "sha256": r.Unsigned.SHA256,
 			"approvals": given, "requiredApprovals": j.policy.Rules.RequiredApprovals,
@@ -127,8 +132,12 @@ func (s *Service) reopenApproval(ctx context.Context, tx Tx, r *Request, given, 
 	if err := tx.UpdateRequest(ctx, r); err != nil {
 		return err
 	}
+	const reason = "The signing policy or its certificate changed after the approvals."
+	if err := s.announce(ctx, tx, r, EventApprovalsFell, Countersign(r.OrganizationID), reason); err != nil {
+		return err
+	}
 	return s.record(ctx, tx, Countersign(r.OrganizationID), "SigningRequest.ApprovalsFell", requestObject(r), map[string]any{
-		"reason": "The signing policy or its certificate changed after the approvals.", "approvals": given, "requiredApprovals": required,
+		"reason": reason, "approvals": given, "requiredApprovals": required,
 	})
 }
 
@@ -169,6 +178,9 @@ func (s *Service) cancelLocked(ctx context.Context, tx Tx, a Actor, r *Request, 
 		return err
 	}
 	if err := tx.EndGrants(ctx, r.ID, string(Canceled), s.now()); err != nil {
+		return err
+	}
+	if err := s.announce(ctx, tx, r, EventCanceled, a, reason); err != nil {
 		return err
 	}
 	return s.record(ctx, tx, a, "SigningRequest.Canceled", requestObject(r), map[string]any{"reason": reason})
@@ -216,9 +228,13 @@ func (s *Service) Recover(ctx context.Context) error {
 	return nil
 }
 
-// Sweep finds requests whose time has come: a cancellation timeout, a lost wake-up, the lease of a dead worker. Call it
-// every few seconds, in any number of processes.
+// Sweep finds requests and deliveries whose time has come: a cancellation timeout, a lost wake-up, the lease of a dead
+// worker. Call it every few seconds, in any number of processes.
 func (s *Service) Sweep(ctx context.Context) error {
+	return errors.Join(s.sweepRequests(ctx), s.sweepDeliveries(ctx))
+}
+
+func (s *Service) sweepRequests(ctx context.Context) error {
 	const batch = 100
 	for {
 		var due []RequestKey

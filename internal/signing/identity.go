@@ -74,16 +74,18 @@ var Roles = []Role{
 
 // User is a person or a CI user of one organization.
 type User struct {
-	ID             ID        `json:"id"`
-	OrganizationID ID        `json:"organizationId"`
-	Kind           UserKind  `json:"kind"`
-	Name           string    `json:"name"`
-	Email          string    `json:"email"` // interactive users only, unique in the organization without regard to case
-	Roles          []Role    `json:"roles"`
-	Active         bool      `json:"active"`
-	Description    string    `json:"description"`
-	CreatedAt      time.Time `json:"createdAt"`
-	Version        int       `json:"version"`
+	ID             ID       `json:"id"`
+	OrganizationID ID       `json:"organizationId"`
+	Kind           UserKind `json:"kind"`
+	Name           string   `json:"name"`
+	Email          string   `json:"email"` // interactive users only, unique in the organization without regard to case
+	Roles          []Role   `json:"roles"`
+	Active         bool     `json:"active"`
+	Description    string   `json:"description"`
+	// NotificationLevel says which mails an interactive user wants; empty is NotifyDefault.
+	NotificationLevel NotificationLevel `json:"notificationLevel,omitempty"`
+	CreatedAt         time.Time         `json:"createdAt"`
+	Version           int               `json:"version"`
 }
 
 // Group is a named set of users and other groups.

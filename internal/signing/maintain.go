@@ -17,8 +17,13 @@ func retentionDays(o *Organization, p *Policy) int {
 }
 
 // Retain deletes the artifact bytes of requests whose retention time passed; requests, hashes and the audit log stay.
-// It also sweeps bytes that no request refers to, such as those of interrupted uploads, once they are a day old.
+// It also sweeps bytes that no request refers to, such as those of interrupted uploads, once they are a day old, and the
+// records of messages that were settled long ago.
 func (s *Service) Retain(ctx context.Context) error {
+	err := s.store.Tx(ctx, func(tx Tx) error { return tx.DeleteDeliveries(ctx, s.now().Add(-keepDeliveries)) })
+	if err != nil {
+		return err
+	}
 	organizations, err := s.Organizations(ctx)
 	if err != nil {
 		return err

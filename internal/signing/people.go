@@ -178,6 +178,7 @@ func taken(err error, field, format string, args ...any) error {
 func (v *validation) user(u *User) {
 	v.name("Name", u.Name)
 	v.text("Description", u.Description)
+	v.notificationLevel("NotificationLevel", u.NotificationLevel)
 	switch u.Kind {
 	case Interactive:
 		address, err := mail.ParseAddress(u.Email)
@@ -222,7 +223,9 @@ type UserEdit struct {
 	Roles       *[]Role
 	Description *string
 	Active      *bool
-	Version     int
+	// NotificationLevel says which mails the user gets; users change their own with SetNotificationLevel.
+	NotificationLevel *NotificationLevel
+	Version           int
 }
 
 // EditUser changes a user. The last active Global Administrator keeps role and activity.
@@ -239,6 +242,7 @@ func (s *Service) EditUser(ctx context.Context, a Actor, id ID, e UserEdit) (*Us
 			set(&u.Roles, e.Roles)
 			set(&u.Description, e.Description)
 			set(&u.Active, e.Active)
+			set(&u.NotificationLevel, e.NotificationLevel)
 			var v validation
 			v.user(u)
 			if err := v.err(); err != nil {

@@ -17,6 +17,7 @@ const (
 	OpManageCertificates Operation = "manage certificates"
 	OpReadBuildSystems   Operation = "read trusted build systems"
 	OpManageBuildSystems Operation = "manage trusted build systems"
+	OpManageWebhooks     Operation = "manage webhooks and messages"
 
 	OpListProjects      Operation = "list projects" // each sees those that OpReadProject opens
 	OpCreateProject     Operation = "create projects"
@@ -65,6 +66,7 @@ var permissions = map[Operation]rule{
 	OpManageCertificates: {roles: []Role{GlobalAdministrator, CertificateAdministrator}},
 	OpReadBuildSystems:   {roles: []Role{GlobalAdministrator, ProjectAdministrator, GlobalReader}},
 	OpManageBuildSystems: {roles: []Role{GlobalAdministrator}},
+	OpManageWebhooks:     {roles: []Role{GlobalAdministrator}},
 
 	OpListProjects:      {relation: anyMember},
 	OpCreateProject:     {roles: []Role{GlobalAdministrator, ProjectAdministrator}},

@@ -77,6 +77,9 @@ type PolicyRules struct {
 	RequireTimestamp bool `json:"requireTimestamp,omitempty"`
 	// RetentionDays overrides the organization's artifact retention; 0 keeps the organization's.
 	RetentionDays int `json:"retentionDays,omitempty"`
+	// Notifications says which mails users get about the policy's requests who have not chosen All or None themselves;
+	// empty is NotifyDefault.
+	Notifications NotificationLevel `json:"notifications,omitempty"`
 }
 
 // Certificate is a signing certificate together with the key that it belongs to.

@@ -492,6 +492,7 @@ func (v *validation) rules(r PolicyRules) {
 	if r.RetentionDays < 0 || r.RetentionDays > 36500 {
 		v.add("RetentionDays", "The retention must be between 0 (the organization's) and 36500 days.")
 	}
+	v.notificationLevel("Notifications", r.Notifications)
 	if len(r.AllowedBranches) > maxList {
 		v.add("AllowedBranches", "There are more than %d branch patterns.", maxList)
 	}

@@ -25,8 +25,10 @@ type Config struct {
 	Log          *slog.Logger    // nil: discard
 	TempDir      string          // for large nested files while signing; empty: the system's
 	Limits       Limits
-	Secrets      Secrets // nil: artifact retrieval links cannot carry headers
-	Fetcher      Fetcher // nil: artifact retrieval links are refused
+	Secrets      Secrets       // nil: artifact retrieval links cannot carry headers, and there are no webhooks
+	Fetcher      Fetcher       // nil: artifact retrieval links are refused
+	Mail         MailSender    // nil: nobody gets mail
+	Webhooks     WebhookSender // nil: webhooks are refused
 }
 
 // Secrets seals what must not be readable in the database. *secrets.Keeper of gocloud.dev is one.
@@ -91,6 +93,8 @@ type Service struct {
 	limits   Limits
 	secrets  Secrets
 	fetcher  Fetcher
+	mail     MailSender
+	webhooks WebhookSender
 }
 
 // New makes a service.
@@ -98,7 +102,7 @@ func New(c Config) *Service {
 	s := &Service{
 		store: c.Store, blobs: c.Blobs, keys: c.Keys, gate: gate{keys: c.Keys}, keyStore: c.KeyStoreName,
 		clock: c.Clock, stamps: c.Timestamper, log: c.Log, tempDir: c.TempDir, limits: c.Limits.withDefaults(),
-		secrets: c.Secrets, fetcher: c.Fetcher,
+		secrets: c.Secrets, fetcher: c.Fetcher, mail: c.Mail, webhooks: c.Webhooks,
 	}
 	if s.keyStore == "" {
 		s.keyStore = "software"

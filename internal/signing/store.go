@@ -32,6 +32,7 @@ type Tx interface {
 	ProjectTx
 	CertificateTx
 	RequestTx
+	DeliveryTx
 	AuditTx
 	JobTx
 }
@@ -198,6 +199,42 @@ type Visibility struct {
 	Policies []ID
 }
 
+// DeliveryTx reads and writes webhooks and messages on their way.
+type DeliveryTx interface {
+	Webhook(ctx context.Context, org, id ID) (*Webhook, error)
+	Webhooks(ctx context.Context, org ID) ([]*Webhook, error) // by name
+	InsertWebhook(ctx context.Context, w *Webhook) error
+	UpdateWebhook(ctx context.Context, w *Webhook) error
+	// DeleteWebhook deletes the webhook and the deliveries to it.
+	DeleteWebhook(ctx context.Context, org, id ID) error
+
+	// LockDelivery reads a delivery and holds it against other writers until the end of a read-write transaction.
+	LockDelivery(ctx context.Context, org, id ID) (*Delivery, error)
+	// DeliveryOrganization returns the organization of a delivery, for workers that know only its id.
+	DeliveryOrganization(ctx context.Context, id ID) (ID, error)
+	// Deliveries returns at most filter.Limit deliveries, newest first.
+	Deliveries(ctx context.Context, org ID, filter DeliveryFilter) ([]*Delivery, error)
+	// DueDeliveries returns pending deliveries, of all organizations, whose NextAt is not after the time, longest due first.
+	DueDeliveries(ctx context.Context, due time.Time, limit int) ([]DeliveryKey, error)
+	InsertDelivery(ctx context.Context, d *Delivery) error
+	// UpdateDelivery writes what changes of a delivery: state, attempts, tries and next time.
+	UpdateDelivery(ctx context.Context, d *Delivery) error
+	// DeleteDeliveries deletes deliveries, of all organizations, that are not pending and were made before the time.
+	DeleteDeliveries(ctx context.Context, before time.Time) error
+}
+
+// DeliveryKey names a delivery together with its organization.
+type DeliveryKey struct{ OrganizationID, ID ID }
+
+// DeliveryFilter narrows a list of deliveries; zero fields do not narrow.
+type DeliveryFilter struct {
+	RequestID  ID
+	ReceiverID ID
+	State      DeliveryState
+	After      ID // keyset paging: only deliveries older than this one
+	Limit      int
+}
+
 // AuditTx appends to and reads the organization's audit log.
 type AuditTx interface {
 	// AppendAudit gives the entry its sequence number, links it to the organization's chain and stores the leaf, all in
@@ -224,6 +261,8 @@ type AuditFilter struct {
 type JobTx interface {
 	// EnqueueAdvance asks a worker to advance the request, not before the time (zero: now).
 	EnqueueAdvance(ctx context.Context, request ID, notBefore time.Time) error
+	// EnqueueDelivery asks a worker to make the delivery, not before the time (zero: now).
+	EnqueueDelivery(ctx context.Context, delivery ID, notBefore time.Time) error
 }
 
 // BlobID names stored bytes. The empty id names none.

@@ -216,6 +216,9 @@ func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request,
 	}
 	data := submittedData(r, t)
 	if r.Failure != nil {
+		if err := s.announce(ctx, tx, r, EventFailed, a, ""); err != nil {
+			return err
+		}
 		data["failure"] = r.Failure
 	}
 	return s.record(ctx, tx, a, "SigningRequest.Submitted", requestObject(r), data)

@@ -55,12 +55,12 @@ func (x *tx) UpdateOrganization(ctx context.Context, o *signing.Organization) er
 		o.Name, encode(o.Settings), text(o.ID), o.Version)
 }
 
-const userColumns = "id, organization_id, kind, name, email, roles, active, description, created_at, version"
+const userColumns = "id, organization_id, kind, name, email, roles, active, description, notification_level, created_at, version"
 
 func scanUser(s scanner) (*signing.User, error) {
 	u := &signing.User{}
 	return u, s.Scan(&u.ID, &u.OrganizationID, &u.Kind, &u.Name, &u.Email, jsonColumn{&u.Roles}, &u.Active,
-		&u.Description, timeColumn{&u.CreatedAt}, &u.Version)
+		&u.Description, &u.NotificationLevel, timeColumn{&u.CreatedAt}, &u.Version)
 }
 
 func (x *tx) User(ctx context.Context, org, id signing.ID) (*signing.User, error) {
@@ -87,16 +87,16 @@ const userTaken = "A user with this name or e-mail address exists."
 func (x *tx) InsertUser(ctx context.Context, u *signing.User) error {
 	u.Version = 1
 	return x.q.insert(ctx, userTaken, "INSERT INTO users ("+userColumns+", name_key, email_key) "+
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
 		text(u.ID), text(u.OrganizationID), text(u.Kind), u.Name, u.Email, encode(u.Roles), u.Active,
-		u.Description, micros(u.CreatedAt), u.Version, fold(u.Name), fold(u.Email))
+		u.Description, text(u.NotificationLevel), micros(u.CreatedAt), u.Version, fold(u.Name), fold(u.Email))
 }
 
 func (x *tx) UpdateUser(ctx context.Context, u *signing.User) error {
 	return x.q.update(ctx, "user", &u.Version, "UPDATE users SET name = $1, name_key = $2, email = $3, email_key = $4, "+
-		"roles = $5, active = $6, description = $7, version = version + 1 "+
-		"WHERE id = $8 AND organization_id = $9 AND version = $10",
-		u.Name, fold(u.Name), u.Email, fold(u.Email), encode(u.Roles), u.Active, u.Description,
+		"roles = $5, active = $6, description = $7, notification_level = $8, version = version + 1 "+
+		"WHERE id = $9 AND organization_id = $10 AND version = $11",
+		u.Name, fold(u.Name), u.Email, fold(u.Email), encode(u.Roles), u.Active, u.Description, text(u.NotificationLevel),
 		text(u.ID), text(u.OrganizationID), u.Version)
 }
 

@@ -161,6 +161,6 @@ func (t *postgresTx) enqueue(ctx context.Context, job jobArgs, notBefore time.Ti
 	}
 	// River's client notifies at most once in a period, although the transaction that it then leaves out may commit
 	// after the workers have looked. PostgreSQL merges equal notifications of a transaction.
-	_, err := t.tx.Exec(ctx, `SELECT pg_notify(concat(current_schema(), '.river_insert'), '{"queue": "default"}')`)
+	_, err := t.tx.Exec(ctx, `SELECT pg_notify(concat(current_schema(), '.river_insert'), $1)`, insertPayload(job.queue()))
 	return err
 }

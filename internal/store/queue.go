@@ -23,6 +23,7 @@ import (
 // The kinds of job.
 const (
 	Advance = "advance" // advance a signing request; the subject is its id
+	Deliver = "deliver" // deliver a message; the subject is the delivery's id
 )
 
 // Job is a unit of queued work: its kind says what to do, its subject with what.
@@ -123,9 +124,26 @@ type jobArgs struct {
 
 func (jobArgs) Kind() string { return "job" }
 
-func jobToInsert(job jobArgs, notBefore time.Time) []river.InsertManyParams {
-	return []river.InsertManyParams{{Args: job, InsertOpts: &river.InsertOpts{ScheduledAt: notBefore}}}
+// queues name River's queues. Messages have workers of their own: receivers that let them wait must not keep signatures
+// waiting.
+var queues = []string{river.QueueDefault, "messages"}
+
+// messageWorkers is how many messages are delivered at a time.
+const messageWorkers = 8
+
+func (j jobArgs) queue() string {
+	if j.Do == Deliver {
+		return queues[1]
+	}
+	return queues[0]
 }
+
+func jobToInsert(job jobArgs, notBefore time.Time) []river.InsertManyParams {
+	return []river.InsertManyParams{{Args: job, InsertOpts: &river.InsertOpts{ScheduledAt: notBefore, Queue: job.queue()}}}
+}
+
+// insertPayload is how River says that a queue has new jobs.
+func insertPayload(queue string) string { return `{"queue": "` + queue + `"}` }
 
 // insertOnly configures the client of a database that only inserts jobs.
 func insertOnly(logger *slog.Logger) *river.Config {
@@ -134,10 +152,19 @@ func insertOnly(logger *slog.Logger) *river.Config {
 
 // EnqueueAdvance implements signing.JobTx. A job for a later time may start up to five seconds late.
 func (x *tx) EnqueueAdvance(ctx context.Context, request signing.ID, notBefore time.Time) error {
-	if err := x.q.check([]any{text(request)}); err != nil {
+	return x.enqueue(ctx, jobArgs{Do: Advance, Subject: text(request)}, notBefore)
+}
+
+// EnqueueDelivery implements signing.JobTx, as EnqueueAdvance does.
+func (x *tx) EnqueueDelivery(ctx context.Context, delivery signing.ID, notBefore time.Time) error {
+	return x.enqueue(ctx, jobArgs{Do: Deliver, Subject: text(delivery)}, notBefore)
+}
+
+func (x *tx) enqueue(ctx context.Context, job jobArgs, notBefore time.Time) error {
+	if err := x.q.check([]any{job.Subject}); err != nil {
 		return err
 	}
-	if err := x.t.enqueue(ctx, jobArgs{Do: Advance, Subject: text(request)}, notBefore); err != nil {
+	if err := x.t.enqueue(ctx, job, notBefore); err != nil {
 		return x.q.fail(err)
 	}
 	x.enqueued = true
@@ -163,7 +190,7 @@ func (q *Queue) riverConfig() (*river.Config, error) {
 	return &river.Config{
 		Logger:                      q.config.Logger,
 		Workers:                     workers,
-		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: q.config.Workers}},
+		Queues:                      map[string]river.QueueConfig{queues[0]: {MaxWorkers: q.config.Workers}, queues[1]: {MaxWorkers: messageWorkers}},
 		FetchCooldown:               fetchPause,
 		FetchPollInterval:           pollPeriod,
 		MaxAttempts:                 jobAttempts,
@@ -229,6 +256,7 @@ type commitListener struct {
 	db     *DB
 	signal chan struct{}
 	stop   func()
+	told   int // how many of the queues were told of the last signal
 }
 
 func (l *commitListener) Connect(context.Context) error {
@@ -236,6 +264,7 @@ func (l *commitListener) Connect(context.Context) error {
 		return errors.New("store: queue listener is connected already")
 	}
 	l.signal, l.stop = l.db.onWake()
+	l.told = len(queues)
 	return nil
 }
 
@@ -254,12 +283,16 @@ func (l *commitListener) Schema() string                         { return "" }
 func (l *commitListener) SetAfterConnectExec(string)             {}
 
 func (l *commitListener) WaitForNotification(ctx context.Context) (*riverdriver.Notification, error) {
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-l.signal:
-		return &riverdriver.Notification{Topic: "river_insert", Payload: `{"queue": "default"}`}, nil
+	if l.told == len(queues) {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-l.signal:
+			l.told = 0
+		}
 	}
+	l.told++
+	return &riverdriver.Notification{Topic: "river_insert", Payload: insertPayload(queues[l.told-1])}, nil
 }
 
 // sqliteRunner is River's client on SQLite, where one process runs the jobs: whatever a process left behind when it

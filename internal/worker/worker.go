@@ -1,5 +1,5 @@
-// Package worker runs the domain's background work: it advances the signing requests that jobs name, and looks now and
-// then for what nobody woke it up for.
+// Package worker runs the domain's background work: it advances the signing requests and makes the deliveries that jobs
+// name, and looks now and then for what nobody woke it up for.
 package worker
 
 import (
@@ -15,12 +15,16 @@ import (
 // Domain is the work to do; *signing.Service does it.
 type Domain interface {
 	Advance(ctx context.Context, request signing.ID) error
+	Deliver(ctx context.Context, delivery signing.ID) error
 	Sweep(ctx context.Context) error
 	Retain(ctx context.Context) error
 }
 
-// KindAdvance is the kind of job that names a signing request to advance.
-const KindAdvance = "advance"
+// The kinds of job.
+const (
+	KindAdvance = "advance" // names a signing request to advance
+	KindDeliver = "deliver" // names a delivery to make
+)
 
 // Worker does background work.
 type Worker struct {
@@ -35,6 +39,8 @@ func (w *Worker) Handle(ctx context.Context, kind string, subject signing.ID) er
 	switch kind {
 	case KindAdvance:
 		return w.Domain.Advance(ctx, subject)
+	case KindDeliver:
+		return w.Domain.Deliver(ctx, subject)
 	default:
 		return fmt.Errorf("worker: unknown kind of job %q", kind)
 	}

@@ -14,14 +14,20 @@ import (
 
 // fake counts calls; what it counts is read only after Run returned or while its bubble is idle.
 type fake struct {
-	advanced []signing.ID
-	sweeps   int
-	retains  int
-	err      error
+	advanced  []signing.ID
+	delivered []signing.ID
+	sweeps    int
+	retains   int
+	err       error
 }
 
 func (f *fake) Advance(_ context.Context, id signing.ID) error {
 	f.advanced = append(f.advanced, id)
+	return f.err
+}
+
+func (f *fake) Deliver(_ context.Context, id signing.ID) error {
+	f.delivered = append(f.delivered, id)
 	return f.err
 }
 
@@ -56,6 +62,9 @@ func TestHandle(t *testing.T) {
 	w := &Worker{Domain: f, Log: slog.New(slog.DiscardHandler)}
 	if err := w.Handle(t.Context(), KindAdvance, "r1"); err != nil || len(f.advanced) != 1 || f.advanced[0] != "r1" {
 		t.Errorf("advance job: error %v, advanced %v", err, f.advanced)
+	}
+	if err := w.Handle(t.Context(), KindDeliver, "d1"); err != nil || len(f.delivered) != 1 || f.delivered[0] != "d1" {
+		t.Errorf("delivery job: error %v, delivered %v", err, f.delivered)
 	}
 	if err := w.Handle(t.Context(), "dance", "r1"); err == nil {
 		t.Error("a job of unknown kind was accepted")

@@ -310,6 +310,34 @@ func (t *faultyTx) EndGrants(ctx context.Context, request signing.ID, outcome st
 	return t.write("EndGrants", func() error { return t.Tx.EndGrants(ctx, request, outcome, at) })
 }
 
+func (t *faultyTx) InsertWebhook(ctx context.Context, w *signing.Webhook) error {
+	return t.write("InsertWebhook", func() error { return t.Tx.InsertWebhook(ctx, w) })
+}
+
+func (t *faultyTx) UpdateWebhook(ctx context.Context, w *signing.Webhook) error {
+	return t.write("UpdateWebhook", func() error { return t.Tx.UpdateWebhook(ctx, w) })
+}
+
+func (t *faultyTx) DeleteWebhook(ctx context.Context, org, id signing.ID) error {
+	return t.write("DeleteWebhook", func() error { return t.Tx.DeleteWebhook(ctx, org, id) })
+}
+
+func (t *faultyTx) InsertDelivery(ctx context.Context, d *signing.Delivery) error {
+	return t.write("InsertDelivery", func() error { return t.Tx.InsertDelivery(ctx, d) })
+}
+
+func (t *faultyTx) UpdateDelivery(ctx context.Context, d *signing.Delivery) error {
+	return t.write("UpdateDelivery", func() error { return t.Tx.UpdateDelivery(ctx, d) })
+}
+
+func (t *faultyTx) DeleteDeliveries(ctx context.Context, before time.Time) error {
+	return t.write("DeleteDeliveries", func() error { return t.Tx.DeleteDeliveries(ctx, before) })
+}
+
+func (t *faultyTx) EnqueueDelivery(ctx context.Context, delivery signing.ID, notBefore time.Time) error {
+	return t.write("EnqueueDelivery", func() error { return t.Tx.EnqueueDelivery(ctx, delivery, notBefore) })
+}
+
 func (t *faultyTx) AppendAudit(ctx context.Context, e *audit.Entry) error {
 	return t.write("AppendAudit", func() error { return t.Tx.AppendAudit(ctx, e) })
 }

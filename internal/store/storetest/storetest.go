@@ -55,6 +55,8 @@ func Run(t *testing.T, open func(t testing.TB) signing.Store) {
 		{"Requests", testRequests},
 		{"RequestLists", testRequestLists},
 		{"RequestParts", testRequestParts},
+		{"Webhooks", testWebhooks},
+		{"Deliveries", testDeliveries},
 		{"Due", testDue},
 		{"Retention", testRetention},
 		{"Audit", testAudit},
@@ -261,7 +263,8 @@ func testUsers(t *testing.T, e *env) {
 	org := w.Organization.ID
 	user := func(org signing.ID, name, email string) *signing.User {
 		return &signing.User{ID: signing.NewID(), OrganizationID: org, Kind: signing.Interactive, Name: name, Email: email, Active: true,
-			Roles: []signing.Role{signing.GlobalReader, signing.UserAdministrator}, Description: "d", CreatedAt: base}
+			Roles: []signing.Role{signing.GlobalReader, signing.UserAdministrator}, Description: "d", CreatedAt: base,
+			NotificationLevel: signing.NotifyAll}
 	}
 	bob, alice := user(org, "bob", "Bob@Example.com"), user(org, "Alice", "alice@example.com")
 	e.do(func(tx signing.Tx) error { return errors.Join(tx.InsertUser(ctx, bob), tx.InsertUser(ctx, alice)) })
@@ -287,6 +290,7 @@ func testUsers(t *testing.T, e *env) {
 	checkUpdate(e, load, func(u *signing.User) *int { return &u.Version },
 		func(u *signing.User) {
 			u.Name, u.Email, u.Roles, u.Active, u.Description = "Bobby", "bobby@example.com", nil, false, ""
+			u.NotificationLevel = signing.NotifyNone
 		},
 		func(tx signing.Tx, u *signing.User) error { return tx.UpdateUser(ctx, u) })
 	e.want(signing.KindConflict, func(tx signing.Tx) error {
