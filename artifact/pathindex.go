@@ -17,13 +17,14 @@ type pathIndex struct {
 type trieNode struct {
 	literals map[string]*trieNode
 	wild     []wildEdge
-	byPrefix affixIndex // wild edges with a literal beginning
-	byEnd    affixIndex // wild edges with a literal end
-	byInner  affixIndex // wild edges with a literal elsewhere
-	floating []int      // wild edges without literals
-	deep     *trieNode  // behind **: reached without consuming a segment
-	loop     bool       // this node is behind **: any segment leads back to it
-	patterns []int      // that end here
+	bySource map[string]int // wild edges by their pattern
+	byPrefix affixIndex     // wild edges with a literal beginning
+	byEnd    affixIndex     // wild edges with a literal end
+	byInner  affixIndex     // wild edges with a literal elsewhere
+	floating []int          // wild edges without literals
+	deep     *trieNode      // behind **: reached without consuming a segment
+	loop     bool           // this node is behind **: any segment leads back to it
+	patterns []int          // that end here
 }
 
 type wildEdge struct {
@@ -70,6 +71,13 @@ func (n *trieNode) child(segment *wildcard) *trieNode {
 		}
 		return next
 	}
+	if i, ok := n.bySource[segment.source]; ok {
+		return n.wild[i].next
+	}
+	if n.bySource == nil {
+		n.bySource = make(map[string]int)
+	}
+	n.bySource[segment.source] = len(n.wild)
 	next := &trieNode{}
 	n.wild = append(n.wild, wildEdge{segment, next})
 	return next

@@ -16,6 +16,7 @@ import (
 // matched as early as possible leaves the most for the others, so matching never
 // goes back: its time is linear in the length of the text for a given pattern.
 type wildcard struct {
+	source string  // equal for equal patterns
 	fold   bool    // ignore case: text that is matched must have gone through fold
 	chunks []chunk // one more than there are stars
 }
@@ -46,7 +47,7 @@ type patternPart struct {
 
 // compileWildcard compiles a pattern. With fold it ignores case.
 func compileWildcard(parts []patternPart, fold bool) (*wildcard, error) {
-	w := &wildcard{fold: fold}
+	w := &wildcard{source: segmentSource(escapeLiterals(parts)), fold: fold}
 	var current chunk
 	var literal strings.Builder
 	flush := func() {
@@ -333,7 +334,7 @@ func compilePath(parts []patternPart) (*pathPattern, error) {
 	}
 	// A path that ends in ** means everything below, at least one segment.
 	if n := len(p.segments); n > 0 && p.segments[n-1] == nil {
-		p.segments = append(p.segments, &wildcard{fold: true, chunks: make([]chunk, 2)})
+		p.segments = append(p.segments, &wildcard{source: "*", fold: true, chunks: make([]chunk, 2)})
 	}
 	return p, nil
 }

@@ -64,6 +64,8 @@ var ErrOtherArtifact = errors.New("artifact: this is not the planned artifact")
 // When it fails, what dst holds is of no use.
 func Sign(ctx context.Context, plan *Plan, src Source, dst Output, opts SignOptions) (*Result, error) {
 	switch {
+	case plan.Root == nil:
+		return nil, errors.New("artifact: the plan is empty")
 	case len(plan.Violations) > 0:
 		return nil, fmt.Errorf("%w: %s", ErrViolations, plan.Violations[0].Message)
 	case opts.Key == nil || len(opts.Chain) == 0:
