@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 
 	"github.com/countersign-dev/countersign/artifact"
 )
@@ -67,7 +68,17 @@ func (s *Service) Plan(ctx context.Context, a Actor, q PlanQuery) (*artifact.Pla
 	if mistakes := (artifact.ConfigurationErrors)(nil); errors.As(err, &mistakes) {
 		return nil, Invalid("ArtifactConfigurationXml", "%v", mistakes)
 	}
-	return plan, err
+	return plan, examineFailure(err)
+}
+
+// examineFailure words why the engine cannot examine an artifact: that is the artifact's fault, unless files below the
+// engine fail or nobody waits for it any more.
+func examineFailure(err error) error {
+	var path *fs.PathError
+	if err == nil || errors.As(err, &path) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return Invalid("Artifact", "The artifact cannot be examined: %v", err)
 }
 
 func planConfiguration(ctx context.Context, tx Tx, p *Project, slug string) (*Configuration, error) {
@@ -95,7 +106,7 @@ func (s *Service) Analyze(ctx context.Context, a Actor, sample *Staged) ([]byte,
 	}
 	defer closeSource()
 	xml, err := artifact.Analyze(ctx, src, artifact.AnalyzeOptions{Workspace: s.workspace()})
-	return bytes.TrimSpace(xml), err
+	return bytes.TrimSpace(xml), examineFailure(err)
 }
 
 func (s *Service) openStaged(ctx context.Context, st *Staged) (src artifact.Source, closeSource func(), err error) {
