@@ -127,3 +127,77 @@ func TestCurl(t *testing.T) {
 		t.Errorf("healthz: %s", out)
 	}
 }
+
+// TestCurlAgainstTheDomain runs the contract's own example, and what the public documentation tells users to type, with
+// curl against an installation.
+func TestCurlAgainstTheDomain(t *testing.T) {
+	t.Parallel()
+	curl := oracle.Need(t, "curl")
+	bash := oracle.Need(t, "bash")
+	w := newWorld(t)
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = NewServer(w.handler, slog.New(slog.DiscardHandler))
+	server.Start()
+	t.Cleanup(server.Close)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "setup.exe"), examplePE, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(script string) string {
+		t.Helper()
+		cmd := exec.Command(bash, "-euo", "pipefail", "-c", script)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "NO_PROXY=*", "TOKEN="+w.people[ciUser].token, "TBS="+w.buildSystem, "ORGANIZATION="+w.org, "URL="+server.URL,
+			"PATH="+filepath.Dir(curl)+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", script, err, out)
+		}
+		return string(out)
+	}
+	location := regexp.MustCompile(`(?i)\r\nlocation: (\S+/SigningRequests/([0-9a-f-]{36}))\r\n`)
+	submit := func(script string) (address, id string) {
+		t.Helper()
+		out := run(script)
+		m := location.FindStringSubmatch(out)
+		if m == nil || !strings.Contains(out, " 201 Created") || !strings.HasPrefix(m[1], server.URL) {
+			t.Fatalf("%s: %s", script, out)
+		}
+		return m[1], m[2]
+	}
+	_, example, ok := strings.Cut(string(api.OpenAPI), "```\n")
+	example, _, end := strings.Cut(example, "```\n")
+	if !ok || !end || !strings.Contains(example, "curl") {
+		t.Fatal("the contract has no example")
+	}
+	example = strings.ReplaceAll(example, "https://sign.example.com", server.URL)
+	example = strings.ReplaceAll(example, "curl ", "curl --silent --show-error --max-time 60 ")
+	example = strings.ReplaceAll(example, "artifact=@setup.exe", "artifactConfigurationSlug=exe -F artifact=@setup.exe")
+	address, id := submit(example)
+	w.advance(t, id)
+	if out := run("curl -sSf -H \"Authorization: Bearer $TOKEN\" " + address + "/Status"); !strings.Contains(out, `"status":"Completed"`) {
+		t.Errorf("status %s", out)
+	}
+	run("mv setup.exe unsigned.exe; curl -sSfJO -H \"Authorization: Bearer $TOKEN\" " + address + "/SignedArtifact; mv setup.exe signed.exe; mv unsigned.exe setup.exe")
+	signed, err := os.ReadFile(filepath.Join(dir, "signed.exe"))
+	if err != nil || len(signed) <= len(examplePE) || !bytes.HasPrefix(signed, []byte("MZ")) {
+		t.Errorf("signed artifact: %d bytes, %v", len(signed), err)
+	}
+	again, _ := submit(`curl -sS -D - -H "Authorization: Bearer $TOKEN" -F "OriginalSigningRequestId=` + id + `" -F "SigningPolicySlug=release-signing" "$URL/API/v1/$ORGANIZATION/SigningRequests/Resubmit"`)
+	submit(`curl -sS -D - -H "Authorization: Bearer $TOKEN" --json '{"originalSigningRequestId":"` + id + `","signingPolicySlug":"release-signing"}' "$URL/v1/$ORGANIZATION/SigningRequests/Resubmit"`)
+	_, verified := submit(`curl -sS -D - -H "Authorization: Bearer $TOKEN:$TBS" -F ProjectSlug=demo -F SigningPolicySlug=verified -F Artifact=@setup.exe \
+		-F Origin.RepositoryData.SourceControlManagementType=git -F Origin.RepositoryData.Url=https://github.com/acme/app.git \
+		-F Origin.RepositoryData.BranchName=main -F Origin.RepositoryData.CommitId=abc -F Origin.BuildData.Url=https://ci.example/1 \
+		-F Origin.BuildData.BuildSettingsFile=@signed.exe "$URL/api/v1/$ORGANIZATION/SigningRequests"`)
+	w.advance(t, verified)
+	if d := w.details(t, ciUser, verified); d.Status != "Completed" {
+		t.Errorf("verified: %+v", d)
+	}
+	if out := run("curl -sS -X POST -H \"Authorization: Bearer $TOKEN\" -w ' %{http_code}' " + again + "/Cancel"); !strings.Contains(out, `"Canceled"`) || !strings.HasSuffix(out, " 200") {
+		t.Errorf("cancel: %s", out)
+	}
+	out := run(`curl -sS -H "Authorization: Bearer $TOKEN" -F projectSlug=demo -F signingPolicySlug=nonsense -F artifact=@setup.exe "$URL/Api/v1/$ORGANIZATION/SigningRequests/SubmitWithArtifact"`)
+	if !strings.Contains(out, `"SigningPolicySlug":["There is no signing policy with slug 'nonsense'`) {
+		t.Errorf("unknown policy: %s", out)
+	}
+}
