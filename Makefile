@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint bench generate generate-check fuzz clean
+.PHONY: help setup assets build screenshots demo test lint bench generate generate-check fuzz clean
 
 # Extra arguments for the program that a target starts: make demo ARGS='--exit'.
 ARGS ?=
@@ -18,8 +18,19 @@ help: ## List the targets
 setup: ## Install the programs that the tests need (Debian packages; says what and why)
 	@scripts/setup
 
-build: ## Build bin/countersign, static and reproducible
+# The style, scripts and fonts of the pages, bundled by Node from what package-lock.json pins. The Go program embeds them.
+WEB := internal/web/assets
+
+assets: $(WEB)/dist/app.css ## Bundle the pages' style and scripts
+
+$(WEB)/dist/app.css: $(WEB)/package-lock.json $(WEB)/build.mjs $(wildcard $(WEB)/src/*)
+	cd $(WEB) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent build
+
+build: assets ## Build bin/countersign, static and reproducible
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/countersign ./cmd/countersign
+
+screenshots: assets ## Write a picture of every page, in both themes and two widths, into dist/screenshots
+	COUNTERSIGN_SCREENSHOTS=$(CURDIR)/dist/screenshots go test -count=1 -run '^TestScreenshots$$' ./internal/web
 
 demo: build ## Run the release scenario on a real Windows program, then keep serving (ARGS='--exit' stops)
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/demo/sampleapp.exe ./e2e/sampleapp
@@ -47,3 +58,4 @@ fuzz: ## Run each fuzz target for FUZZTIME (default 10s)
 
 clean: ## Remove what the targets above built
 	rm -rf bin dist
+	find $(WEB)/dist -type f ! -name README -delete
