@@ -48,7 +48,7 @@ func referenceMatch(pattern, text []rune) bool {
 // variants are all runes that fold alike.
 func variants(r rune) []rune {
 	var all []rune
-	for _, c := range "aAbBcCkK\u212asSſéÉ-.x*?[]!^$" {
+	for _, c := range "aAbBcCxXkK\u212asSſéÉ-.x*?[]!^$" {
 		if c != r && foldRune(c) == foldRune(r) {
 			all = append(all, c)
 		}
