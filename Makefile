@@ -34,7 +34,7 @@ screenshots: assets ## Write a picture of every page, in both themes and two wid
 
 demo: build ## Run the release scenario on a real Windows program, then keep serving (ARGS='--exit' stops)
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/demo/sampleapp.exe ./e2e/sampleapp
-	bin/countersign demo --scenario dist/demo/sampleapp.exe $(ARGS)
+	bin/countersign demo --scenario dist/demo/sampleapp.exe --output dist/demo $(ARGS)
 
 test: setup build ## Vet and run every test, the end-to-end tests included
 	go vet ./...
