@@ -108,6 +108,10 @@ var rooms = []room{
 		may: []string{"internal/certificate"}, never: sql,
 	},
 	{
+		path: "internal/notify", why: "carries the domain's messages out of the house",
+		may: []string{"internal/egress", "internal/signing"}, never: append([]string{"github.com/a-h/templ"}, sql...),
+	},
+	{
 		path: "internal/oracle", why: "finds the programs that judge what we produce", testOnly: true,
 		only: []string{},
 	},
