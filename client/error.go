@@ -26,21 +26,25 @@ type Error struct {
 	RetryAfter time.Duration
 }
 
-// Error returns the problem in one line: title, detail, the fields' messages in order, and the trace id.
+// Error returns the problem in one line: the detail or else the title, what the fields' messages add, the status, and the
+// trace id when the server is to blame.
 func (e *Error) Error() string {
-	parts := []string{cmp.Or(e.Detail, e.Title)}
+	var messages []string
 	for _, field := range slices.Sorted(maps.Keys(e.Fields)) {
 		for _, m := range e.Fields[field] {
+			if strings.Contains(e.Detail, m) {
+				continue
+			}
 			if field != "" {
 				m = field + ": " + m
 			}
-			parts = append(parts, m)
+			messages = append(messages, m)
 		}
 	}
-	if e.Detail == "" && len(e.Fields) > 0 {
-		parts = parts[1:] // the title says no more than that fields are wrong
+	if e.Detail != "" || len(messages) == 0 { // a title says no more than that fields are wrong
+		messages = append([]string{cmp.Or(e.Detail, e.Title)}, messages...)
 	}
-	text := strings.Join(parts, "; ") + fmt.Sprintf(" (status %d", e.Status)
+	text := fmt.Sprintf("%s (status %d", strings.Join(messages, " "), e.Status)
 	if e.TraceID != "" && e.Status >= 500 {
 		text += ", trace " + e.TraceID
 	}

@@ -28,7 +28,7 @@ func (*auditVerifyCmd) Help() string {
     countersign audit verify --data ./data
 
 Note the values somewhere else: whoever can write the database could also calculate a new chain, but not one that goes through the values that you noted.
---json writes a list of organizationId, name, sequence, chain and, for a broken log, error.` + exitCodes("a log is broken")
+--json writes a list of organizationId, name, sequence, chain and, for a broken log, error.` + localExitCodes("a log is broken")
 }
 
 // logHead is what audit verify tells of one organization.

@@ -17,7 +17,7 @@ import (
 )
 
 type demoCmd struct {
-	logging
+	logging   `set:"log_level=warn"`
 	Data      string `help:"Directory to keep the demo in, to continue it later. The default is a temporary one that goes with the process." type:"path" placeholder:"DIR"`
 	Listen    string `help:"Address to listen on; port 0 picks a free one." default:"127.0.0.1:8480"`
 	ReadyFile string `help:"Write addresses, tokens and sign-in data as JSON to this file once the server is ready." type:"path" placeholder:"FILE"`

@@ -128,7 +128,7 @@ func buildVersion() string {
 
 // cli is the command line.
 type cli struct {
-	Version kong.VersionFlag `help:"Print the version and exit."`
+	Version kong.VersionFlag `help:"Print the version and exit." env:"-"`
 
 	Serve   serveCmd   `cmd:"" group:"Server" help:"Run the server: REST API, pages and worker in one process."`
 	Worker  workerCmd  `cmd:"" group:"Server" help:"Run a further worker on a shared database."`

@@ -23,7 +23,7 @@ func (*planCmd) Help() string {
     countersign plan --config config.xml --param version=1.4.0 app.zip
 
 --json writes artifactSha256, configurationSha256, parameters, strict, root (a tree of path, type, size, action, reason, rule, directives, files) and violations (code, path, rule, line, column, message, hint).` +
-		exitCodes("the artifact does not fit its configuration")
+		localExitCodes("the artifact does not fit its configuration")
 }
 
 // Run plans.
@@ -65,7 +65,7 @@ func (*analyzeCmd) Help() string {
 	return `Writes an artifact configuration for artifacts like the sample to standard output: a proposal, with comments on what to check. Files are told by their content; those that others signed are verified, version numbers become wildcards.
 
     countersign analyze app-1.4.0.zip > config.xml
-    countersign plan --config config.xml app-1.4.0.zip` + exitCodes("the file cannot be read")
+    countersign plan --config config.xml app-1.4.0.zip` + localExitCodes("the file cannot be read")
 }
 
 // Run analyzes.

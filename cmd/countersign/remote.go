@@ -102,9 +102,14 @@ func baseName(path string) string {
 	return cmp.Or(path[strings.LastIndexAny(path, `/\`)+1:], path)
 }
 
-// exitCodes documents them in a command's help.
+// exitCodes documents those of a command that uses a server in its help; failure is what 1 means.
 func exitCodes(failure string) string {
 	return "\n\nExit codes: 0 success, 1 " + failure + ", 2 wrong flags or input, 3 access denied, 4 timed out, 5 interrupted."
+}
+
+// localExitCodes are those of a command that uses none.
+func localExitCodes(failure string) string {
+	return "\n\nExit codes: 0 success, 1 " + failure + ", 2 wrong flags or input, 5 interrupted."
 }
 
 // closeQuietly closes what was read only.

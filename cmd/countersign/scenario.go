@@ -47,7 +47,7 @@ func (s *scenario) step(what string, do func() (string, error)) error {
 	if err != nil {
 		mark, detail = "✗", err.Error()
 	}
-	fmt.Fprintf(s.out, "%2d. %s %-44s %8s\n", s.steps, mark, what, time.Since(start).Round(time.Millisecond))
+	fmt.Fprintf(s.out, "%2d. %s %-48s %6s\n", s.steps, mark, what, time.Since(start).Round(time.Millisecond))
 	for line := range strings.Lines(detail) {
 		fmt.Fprintf(s.out, "      %s\n", strings.TrimRight(line, "\n"))
 	}

@@ -14,7 +14,7 @@ import (
 
 type serveCmd struct {
 	storage
-	logging
+	logging `set:"log_level=info"`
 	work
 	Listen       string   `help:"Address to listen on; port 0 picks a free one. Put a TLS certificate or a reverse proxy in front before listening beyond this machine." default:"127.0.0.1:8480"`
 	PublicURL    *url.URL `help:"Address under which people and clients reach the server, such as https://sign.example.com. The default is the listener's." placeholder:"URL"`
@@ -24,6 +24,7 @@ type serveCmd struct {
 	Organization string   `help:"Name of the organization that the first start makes." env:"COUNTERSIGN_ORGANIZATION_NAME" default:"My organization"`
 	AdminName    string   `help:"Name of its first administrator." default:"Administrator"`
 	AdminEmail   string   `help:"E-mail address of its first administrator." default:"admin@example.com"`
+	ReadyFile    string   `help:"Write the addresses as JSON (baseUrl, apiUrl) to this file once the server accepts connections." type:"path" placeholder:"FILE"`
 }
 
 // Validate is called by kong.
@@ -69,6 +70,11 @@ func (c *serveCmd) Run(ctx context.Context, io console) error {
 	h, err := sys.handler(c.PublicURL, c.ArtifactLimit, c.MetricsToken)
 	if err != nil {
 		return err
+	}
+	if c.ReadyFile != "" {
+		if err := writeJSONFile(c.ReadyFile, map[string]string{"baseUrl": base.String(), "apiUrl": base.JoinPath("Api").String()}); err != nil {
+			return fmt.Errorf("write the ready file: %w", err)
+		}
 	}
 	log.Info("serving", "address", base.String(), "version", buildVersion())
 	return sys.listenAndServe(ctx, listener, h)
@@ -121,7 +127,7 @@ func userActor(u *signing.User) signing.Actor {
 
 type workerCmd struct {
 	storage
-	logging
+	logging `set:"log_level=info"`
 	work
 }
 
@@ -142,7 +148,7 @@ func (c *workerCmd) Run(ctx context.Context, io console) error {
 
 type migrateCmd struct {
 	storage
-	logging
+	logging `set:"log_level=info"`
 }
 
 // Run migrates and exits.

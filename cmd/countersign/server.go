@@ -43,7 +43,7 @@ type storage struct {
 // logging says how to log, and where else settings are.
 type logging struct {
 	Config    kong.ConfigFlag `help:"Read settings from this YAML file: flags' names without dashes; a name that no flag has is an error." type:"path" placeholder:"FILE"`
-	LogLevel  slog.Level      `help:"Least severe level to log: debug, info, warn or error." default:"info"`
+	LogLevel  slog.Level      `help:"Least severe level to log: debug, info, warn or error." default:"${log_level}"`
 	LogFormat string          `help:"Format of log lines: text or json." default:"text" enum:"text,json"`
 }
 

@@ -45,7 +45,7 @@ type signingKey struct {
 
 // Help is shown by kong.
 func (*signCmd) Help() string {
-	return `Signs on this machine, without a server and its policies.
+	return `No policy and no approval stands between the key and the file: keep this for keys that may be used so.
 
     countersign sign --key key.pem --cert chain.pem --timestamp http://timestamp.digicert.com app.exe app-signed.exe
 
@@ -55,7 +55,7 @@ func (*signCmd) Help() string {
     countersign sign --config config.xml --param version=1.4.0 --key key.pem --cert chain.pem app.zip app-signed.zip
 
 The signed file is verified before it gets its name; OUT is complete or not there at all. --json writes sha256, size and files (path, type, sha256Before, sha256After, signatures).` +
-		exitCodes("the artifact does not fit its configuration, or a timestamp authority or the file system failed")
+		localExitCodes("the artifact does not fit its configuration, or a timestamp authority or the file system failed")
 }
 
 // Validate is called by kong.

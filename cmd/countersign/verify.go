@@ -47,7 +47,7 @@ type verifyCmd struct {
 	trustFlags
 	machine
 	Publisher string   `help:"Demand this signer: a pattern (*, ?) for the common name, organization or whole subject." env:"-" placeholder:"NAME"`
-	File      []string `arg:"" help:"Files to verify, and directories, of which all files that can be signed are verified." type:"path"`
+	File      []string `arg:"" help:"Files to verify, and directories, of which all files that can be signed are verified."`
 }
 
 // Help is shown by kong.
@@ -59,7 +59,7 @@ func (*verifyCmd) Help() string {
 
 A file is valid when it, or what is in it, is signed, and every signature is valid.
 --json writes {"valid": ..., "files": [...]}, each file with path, type, size, sha256, status, worst, report (signatures, digests, problems), problems and files.` +
-		exitCodes("a file is not validly signed")
+		localExitCodes("a file is not validly signed")
 }
 
 // verdict is the JSON of verify.
