@@ -7,8 +7,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/mail"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +37,7 @@ type Mailer struct {
 	domain  string // of Message-IDs
 	public  *url.URL
 	host    string
+	tls     *tls.Config // of a connection that is encrypted from its beginning; else nil
 	options []gomail.Option
 }
 
@@ -83,7 +86,8 @@ func NewMailer(c MailConfig) (*Mailer, error) {
 	case "starttls":
 		m.options = append(m.options, gomail.WithTLSPolicy(gomail.TLSMandatory))
 	case "implicit":
-		m.options = append(m.options, gomail.WithSSL())
+		m.tls = settings
+		m.options = append(m.options, gomail.WithTLSPolicy(gomail.NoTLS))
 	case "none":
 		m.options = append(m.options, gomail.WithTLSPolicy(gomail.NoTLS))
 	}
@@ -94,7 +98,8 @@ func NewMailer(c MailConfig) (*Mailer, error) {
 	case encryption == "none":
 		return nil, errors.New("the password is not sent to a mail server without TLS: use tls=starttls or tls=implicit")
 	default:
-		m.options = append(m.options, gomail.WithUsername(user), gomail.WithPassword(c.Password), gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover))
+		m.options = append(m.options, gomail.WithUsername(user), gomail.WithPassword(c.Password),
+			gomail.WithOpportunisticSMTPAuth(gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthPlain, gomail.SMTPAuthLogin, gomail.SMTPAuthCramMD5))
 	}
 	_, err = gomail.NewClient(m.host, m.options...)
 	return m, err
@@ -106,20 +111,17 @@ func (m *Mailer) SendMail(ctx context.Context, letter signing.Mail) (signing.Rec
 	if err != nil {
 		return signing.Receipt{}, errors.Join(err, signing.ErrUndeliverable)
 	}
-	client, err := gomail.NewClient(m.host, m.options...)
+	client, hangUp, err := m.client(ctx)
 	if err != nil {
 		return signing.Receipt{}, err
 	}
-	done := make(chan error, 1)
-	// The library heeds ctx until it is connected, and its own deadlines after that.
-	go func() { done <- client.DialAndSendWithContext(ctx, msg) }()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return signing.Receipt{}, ctx.Err()
-	}
+	err = client.DialAndSendWithContext(ctx, msg)
+	hangUp()
 	if err == nil || msg.IsDelivered() { // the rest of the conversation does not matter
 		return signing.Receipt{Status: 250, Response: msg.ServerResponse()}, nil
+	}
+	if ctx.Err() != nil {
+		return signing.Receipt{}, fmt.Errorf("the mail server took too long: %w", ctx.Err())
 	}
 	var refused *gomail.SendError
 	if !errors.As(err, &refused) {
@@ -131,6 +133,31 @@ func (m *Mailer) SendMail(ctx context.Context, letter signing.Mail) (signing.Rec
 		err = errors.Join(err, signing.ErrUndeliverable)
 	}
 	return signing.Receipt{Status: code}, err
+}
+
+// client returns a client for one connection, which hangUp closes. The library leaves one open when a greeting or a sign-in
+// fails, and heeds ctx only until it is connected; so the connection is closed with ctx, too.
+func (m *Mailer) client(ctx context.Context) (c *gomail.Client, hangUp func(), err error) {
+	stops := []func(){}
+	dial := func(ctxDial context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctxDial, network, address)
+		if err != nil {
+			return nil, err
+		}
+		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+		stops = append(stops, func() { stop(); _ = conn.Close() })
+		if m.tls == nil {
+			return conn, nil
+		}
+		encrypted := tls.Client(conn, m.tls)
+		return encrypted, encrypted.HandshakeContext(ctxDial)
+	}
+	c, err = gomail.NewClient(m.host, append(slices.Clip(m.options), gomail.WithDialContextFunc(dial))...)
+	return c, func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}, err
 }
 
 // message builds the mail (RFC 5322), the same each time: its Message-ID is the delivery's, so that a mail that is sent
@@ -147,7 +174,8 @@ func (m *Mailer) message(letter signing.Mail) (*gomail.Msg, error) {
 	msg := gomail.NewMsg()
 	msg.FromMailAddress(m.from)
 	msg.ToMailAddress(to)
-	msg.Subject(content.Subject)
+	// The library encodes only what is not ASCII, but readers decode whatever looks encoded (RFC 2047).
+	msg.Subject(strings.ReplaceAll(content.Subject, "=?", "= ?"))
 	msg.SetDate()
 	msg.SetMessageIDWithValue(string(letter.ID) + "@" + m.domain)
 	msg.SetGenHeader(gomail.HeaderReferences, "<"+string(letter.Notice.RequestID)+"@"+m.domain+">")

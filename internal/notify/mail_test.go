@@ -1,0 +1,375 @@
+package notify
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/xml"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"mime/quotedprintable"
+	"net/mail"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+var public = &url.URL{Scheme: "https", Host: "sign.example.com", Path: "/base"}
+
+func exampleLetter() signing.Mail {
+	return signing.Mail{ID: "0199-delivery", To: "ada@acme.example", Notice: signing.Notice{
+		Event: signing.EventApprovalRequested, Why: signing.AsApprover, OrganizationID: "0198-org", Organization: "Acme", RequestID: "0199-request",
+		Project: "App", ProjectSlug: "app", Policy: "Release", PolicySlug: "release-signing", FileName: "größe.exe", Size: 1234,
+		SHA256: "00ff", Submitter: "ci", Description: "First line\nsecond line", RequiredApprovals: 2,
+		Origin: &signing.Origin{RepositoryURL: "https://github.com/acme/app", BranchName: "main", CommitID: "abc", BuildURL: "https://ci.example/1"},
+	}}
+}
+
+// parsed is a mail as another implementation, the standard library's, reads it.
+type parsed struct {
+	header     mail.Header
+	subject    string
+	text, html string
+}
+
+func parse(t *testing.T, raw string) parsed {
+	t.Helper()
+	m, err := mail.ReadMessage(strings.NewReader(raw))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, raw)
+	}
+	subject, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := parsed{header: m.Header, subject: subject}
+	kind, parameters, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+	if err != nil || kind != "multipart/alternative" {
+		t.Fatalf("content type %q, %v", m.Header.Get("Content-Type"), err)
+	}
+	for r := multipart.NewReader(m.Body, parameters["boundary"]); ; {
+		part, err := r.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			return p
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := part.Header.Get("Content-Transfer-Encoding"); e != "quoted-printable" {
+			t.Fatalf("transfer encoding %q", e)
+		}
+		body, err := io.ReadAll(quotedprintable.NewReader(part))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch content := part.Header.Get("Content-Type"); content {
+		case "text/plain; charset=UTF-8":
+			p.text = strings.ReplaceAll(string(body), "\r\n", "\n")
+		case "text/html; charset=UTF-8":
+			p.html = string(body)
+		default:
+			t.Fatalf("part of type %q", content)
+		}
+	}
+}
+
+func TestSendMail(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		server   func(*smtpServer)
+		url      string // in front of and behind the address
+		query    string
+		password string
+		check    func(received) bool
+	}{
+		"STARTTLS":               {func(*smtpServer) {}, "smtp://", "", "", func(r received) bool { return r.encrypted && r.user == "" }},
+		"STARTTLS and password":  {func(s *smtpServer) { s.password = "p w" }, "smtp://robot@", "?tls=starttls", "p w", func(r received) bool { return r.encrypted && r.user == "robot" && r.pass == "p w" }},
+		"implicit TLS":           {func(s *smtpServer) { s.implicitTLS, s.password = true, "secret" }, "smtp://a%40b@", "?tls=implicit", "secret", func(r received) bool { return r.encrypted && r.user == "a@b" }},
+		"none":                   {func(s *smtpServer) { s.offersTLS = false }, "smtp://", "?tls=none", "", func(r received) bool { return !r.encrypted }},
+		"none with TLS on offer": {func(*smtpServer) {}, "smtp://", "?tls=none", "", func(r received) bool { return !r.encrypted }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startSMTP(t, c.server)
+			m, err := NewMailer(MailConfig{Server: c.url + s.addr + c.query, Password: c.password, From: "Countersign Ä <sign@acme.example>", Public: public, TLS: &tls.Config{RootCAs: s.roots}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			receipt, err := m.SendMail(t.Context(), exampleLetter())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if receipt.Status != 250 || !strings.Contains(receipt.Response, "queued as 42") {
+				t.Errorf("receipt %+v", receipt)
+			}
+			got := s.got()
+			if len(got) != 1 || !c.check(got[0]) {
+				t.Fatalf("received %+v", got)
+			}
+			if !strings.HasPrefix(got[0].from, "FROM:<sign@acme.example>") || !strings.HasPrefix(got[0].to, "TO:<ada@acme.example>") {
+				t.Errorf("envelope %q, %q", got[0].from, got[0].to)
+			}
+			p := parse(t, got[0].data)
+			if p.subject != "Approval requested: größe.exe, App / Release" {
+				t.Errorf("subject %q", p.subject)
+			}
+			from, err := mail.ParseAddress(p.header.Get("From"))
+			if err != nil || from.Name != "Countersign Ä" || from.Address != "sign@acme.example" {
+				t.Errorf("from %q, %v", p.header.Get("From"), err)
+			}
+			for h, want := range map[string]string{
+				"Message-Id": "<0199-delivery@acme.example>", "References": "<0199-request@acme.example>", "Auto-Submitted": "auto-generated",
+			} {
+				if got := p.header.Get(h); got != want {
+					t.Errorf("%s is %q, want %q", h, got, want)
+				}
+			}
+			if date, err := p.header.Date(); err != nil || time.Since(date).Abs() > time.Minute {
+				t.Errorf("date %v, %v", date, err)
+			}
+			for _, part := range []string{p.text, p.html} {
+				for _, want := range []string{"https://sign.example.com/base/Web/0198-org/SigningRequests/0199-request", "größe.exe", "release-signing",
+					"https://github.com/acme/app", "main", "abc", "00ff", "approve or deny", "second line", "you are an approver"} {
+					if !strings.Contains(part, want) {
+						t.Errorf("%q is missing in\n%s", want, part)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestSendMailFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		server        func(*smtpServer)
+		strange       bool // the client does not know the server's root
+		password      string
+		status        int
+		undeliverable bool
+	}{
+		"no STARTTLS":         {server: func(s *smtpServer) { s.offersTLS = false }},
+		"STARTTLS refused":    {server: func(s *smtpServer) { s.answers = map[string]string{"STARTTLS": "454 not now"} }},
+		"unknown certificate": {server: func(*smtpServer) {}, strange: true},
+		"wrong password":      {server: func(s *smtpServer) { s.password = "right" }, password: "wrong"},
+		"no such mailbox":     {server: func(s *smtpServer) { s.answers = map[string]string{"RCPT": "550 5.1.1 no such user"} }, status: 550, undeliverable: true},
+		"greylisted":          {server: func(s *smtpServer) { s.answers = map[string]string{"RCPT": "451 4.7.1 try later"} }, status: 451},
+		"sender refused":      {server: func(s *smtpServer) { s.answers = map[string]string{"MAIL": "550 5.7.1 not you"} }, status: 550},
+		"content refused":     {server: func(s *smtpServer) { s.answers = map[string]string{".": "554 5.6.0 spam"} }, status: 554},
+		"garbage":             {server: func(s *smtpServer) { s.answers = map[string]string{"": "\x00\xff nonsense"} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startSMTP(t, c.server)
+			config := MailConfig{Server: "smtp://" + s.addr, From: "sign@acme.example", Public: public, TLS: &tls.Config{RootCAs: s.roots}}
+			if c.strange {
+				config.TLS = nil
+			}
+			if c.password != "" {
+				config.Server, config.Password = "smtp://robot@"+s.addr, c.password
+			}
+			m, err := NewMailer(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			receipt, err := m.SendMail(t.Context(), exampleLetter())
+			if err == nil || receipt.Status != c.status || errors.Is(err, signing.ErrUndeliverable) != c.undeliverable {
+				t.Errorf("receipt %+v, error %v", receipt, err)
+			}
+			if c.password != "" && strings.Contains(err.Error(), c.password+" ") {
+				t.Errorf("the error shows the password: %v", err)
+			}
+			for _, r := range s.got() {
+				if !r.encrypted {
+					t.Errorf("mail went out in clear: %+v", r)
+				}
+			}
+		})
+	}
+	t.Run("accepted, then the connection fails", func(t *testing.T) {
+		t.Parallel()
+		s := startSMTP(t, func(s *smtpServer) { s.answers = map[string]string{"RSET": "421 gone", "QUIT": "421 gone"} })
+		m, err := NewMailer(MailConfig{Server: "smtp://" + s.addr, From: "sign@acme.example", Public: public, TLS: &tls.Config{RootCAs: s.roots}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.SendMail(t.Context(), exampleLetter()); err != nil {
+			t.Errorf("a mail that the server took over counts as failed: %v", err)
+		}
+	})
+	t.Run("hangs", func(t *testing.T) {
+		t.Parallel()
+		s := startSMTP(t, func(s *smtpServer) { s.hang = make(chan struct{}) })
+		defer close(s.hang)
+		m, err := NewMailer(MailConfig{Server: "smtp://" + s.addr, From: "sign@acme.example", Public: public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := m.SendMail(ctx, exampleLetter()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestNewMailerRefuses(t *testing.T) {
+	t.Parallel()
+	good := MailConfig{Server: "smtp://robot@mail.example", Password: "s3cret", From: "sign@acme.example", Public: public}
+	if _, err := NewMailer(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*MailConfig){
+		"no scheme":           func(c *MailConfig) { c.Server = "mail.example:25" },
+		"other scheme":        func(c *MailConfig) { c.Server = "http://mail.example" },
+		"no host":             func(c *MailConfig) { c.Server = "smtp://:25" },
+		"path":                func(c *MailConfig) { c.Server = "smtp://robot@mail.example/x" },
+		"password in the URL": func(c *MailConfig) { c.Server = "smtp://robot:s3cret@mail.example" },
+		"unknown encryption":  func(c *MailConfig) { c.Server = "smtp://robot@mail.example?tls=maybe" },
+		"unknown setting":     func(c *MailConfig) { c.Server = "smtp://robot@mail.example?verify=false" },
+		"bad port":            func(c *MailConfig) { c.Server = "smtp://robot@mail.example:99999" },
+		"password in clear":   func(c *MailConfig) { c.Server = "smtp://robot@mail.example?tls=none" },
+		"user alone":          func(c *MailConfig) { c.Password = "" },
+		"password alone":      func(c *MailConfig) { c.Server = "smtp://mail.example" },
+		"no sender":           func(c *MailConfig) { c.From = "" },
+		"two senders":         func(c *MailConfig) { c.From = "a@b.example, c@d.example" },
+		"header in sender":    func(c *MailConfig) { c.From = "a@b.example\r\nBcc: c@d.example" },
+		"no public URL":       func(c *MailConfig) { c.Public = nil },
+	} {
+		c := good
+		change(&c)
+		if _, err := NewMailer(c); err == nil {
+			t.Errorf("%s: accepted", name)
+		} else if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: the error shows the password: %v", name, err)
+		}
+	}
+}
+
+var hostile = []string{
+	"x\r\nBcc: mallory@evil.example", "x\nSubject: other", "x\x00y", "<script>alert(1)</script>", `"><img src=x onerror=alert(1)>`,
+	"javascript:alert(1)", "\u202egnp.exe", "a\u2028Bcc: b", "=?utf-8?q?=0D=0ABcc:_c@d.example?=", "\xff\xfe", strings.Repeat("ä", 5000),
+	"{{.Link}}", "--\r\n.\r\nMAIL FROM:<x@y.example>", ".\r\n", "Signing request:\nhttps://evil.example/", "\x1b[2J", "&lt;b&gt;", "]]>",
+}
+
+// TestHostileText puts hostile strings into every field at once, sends the mail, and reads it with the standard library.
+func TestHostileText(t *testing.T) {
+	t.Parallel()
+	s := startSMTP(t, func(*smtpServer) {})
+	m, err := NewMailer(MailConfig{Server: "smtp://" + s.addr, From: "sign@acme.example", Public: public, TLS: &tls.Config{RootCAs: s.roots}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func() parsed {
+		if _, err := m.SendMail(t.Context(), exampleLetter()); err != nil {
+			t.Fatal(err)
+		}
+		return parse(t, s.got()[0].data)
+	}()
+	for i, h := range hostile {
+		letter := exampleLetter()
+		n := &letter.Notice
+		n.Organization, n.Project, n.ProjectSlug, n.Policy, n.PolicySlug, n.FileName = h, h, h, h, h, h
+		n.SHA256, n.Submitter, n.Description, n.By, n.Reason = h, h, h, h, h
+		n.Origin = &signing.Origin{RepositoryURL: h, BranchName: h, CommitID: h, BuildURL: h}
+		if _, err := m.SendMail(t.Context(), letter); err != nil {
+			t.Errorf("%q: %v", h, err)
+			continue
+		}
+		p := parse(t, s.got()[i+1].data)
+		if len(p.header) != len(want.header) {
+			t.Errorf("%q: headers %v, want those of %v", h, p.header, want.header)
+		}
+		for key, values := range p.header {
+			if len(values) != 1 || key != "Subject" && key != "Date" && key != "Content-Type" && values[0] != want.header.Get(key) {
+				t.Errorf("%q: header %s is %q", h, key, values)
+			}
+		}
+		if !strings.HasPrefix(p.subject, "Approval requested: ") || strings.ContainsFunc(p.subject, isControl) || len([]rune(p.subject)) > 250 {
+			t.Errorf("%q: subject %q", h, p.subject)
+		}
+		checkHTML(t, h, p.html)
+		link := "https://sign.example.com/base/Web/0198-org/SigningRequests/0199-request"
+		if strings.Count(p.html, "href=") != 1 || !strings.Contains(p.html, `href="`+link+`"`) {
+			t.Errorf("%q: links of the HTML part:\n%s", h, p.html)
+		}
+		// A stranger's lines cannot pass for the mail's own: they are quoted, or follow a label.
+		if !strings.Contains(p.text, "\n\nSigning request:\n"+link+"\n") || strings.Count(p.text, "\nSigning request:\n") != 1 ||
+			strings.Contains(p.text, "\nhttps://evil.example/") {
+			t.Errorf("%q: text part:\n%s", h, p.text)
+		}
+		if strings.ContainsFunc(strings.ReplaceAll(p.text, "\n", ""), isControl) {
+			t.Errorf("%q: control characters in the text part %q", h, p.text)
+		}
+	}
+	for _, to := range []string{"", "ada", "a@b.example\r\nRCPT TO:<c@d.example>", "Ada <a@b.example>", "a@b.example, c@d.example", "\"a\r\nb\"@c.example"} {
+		letter := exampleLetter()
+		letter.To = to
+		if _, err := m.SendMail(t.Context(), letter); !errors.Is(err, signing.ErrUndeliverable) {
+			t.Errorf("address %q: %v", to, err)
+		}
+	}
+	for _, r := range s.got() {
+		if !strings.HasPrefix(r.to, "TO:<ada@acme.example>") || strings.Count(r.to, "<") != 1 {
+			t.Errorf("recipients %q", r.to)
+		}
+	}
+}
+
+// checkHTML reads the page with the standard library's parser and refuses elements that the template does not have.
+func checkHTML(t *testing.T, name, page string) {
+	t.Helper()
+	known := map[string]bool{}
+	for e := range strings.FieldsSeq("html head meta title body h1 p table tr th td blockquote br a") {
+		known[e] = true
+	}
+	d := xml.NewDecoder(strings.NewReader(page))
+	d.Strict, d.AutoClose, d.Entity = false, xml.HTMLAutoClose, xml.HTMLEntity
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Errorf("%q: %v in\n%s", name, err, page)
+			return
+		}
+		if e, ok := token.(xml.StartElement); ok {
+			if !known[e.Name.Local] {
+				t.Errorf("%q: element %s", name, e.Name.Local)
+			}
+			for _, a := range e.Attr {
+				if strings.HasPrefix(strings.ToLower(a.Name.Local), "on") || a.Name.Local == "src" {
+					t.Errorf("%q: attribute %s", name, a.Name.Local)
+				}
+			}
+		}
+	}
+}
+
+// TestEveryEvent composes the mail of each event for each receiver.
+func TestEveryEvent(t *testing.T) {
+	t.Parallel()
+	for event, title := range titles {
+		for _, why := range []signing.Why{signing.AsApprover, signing.AsSubmitter, signing.AsOriginalSubmitter} {
+			n := exampleLetter().Notice
+			n.Event, n.Why, n.By, n.Reason = event, why, "Grace", "Not tested\nyet."
+			c, err := Compose(n, public)
+			if err != nil {
+				t.Fatal(err)
+			}
+			asks := why == signing.AsApprover && (event == signing.EventApprovalRequested || event == signing.EventApprovalsFell)
+			if !strings.HasPrefix(c.Subject, title+": ") || strings.Contains(c.Text, "approve or deny") != asks || strings.Contains(c.HTML, "approve or deny") != asks ||
+				!strings.Contains(c.Text, "\n> Not tested\n> yet.\n") || strings.Contains(c.Text, "because .") {
+				t.Errorf("%s for %s: %s\n%s", event, why, c.Subject, c.Text)
+			}
+		}
+	}
+	if _, err := Compose(signing.Notice{Event: signing.EventTest}, public); err == nil {
+		t.Error("a mail about a test of a webhook was composed")
+	}
+}
