@@ -143,4 +143,8 @@ var rooms = []room{
 		path: "internal/worker", why: "job handlers advance requests through the domain",
 		may: []string{"internal/signing"}, never: []string{"net/http", "github.com/a-h/templ"},
 	},
+	{
+		path: "powershell", why: "the PowerShell module; its tests hold it against the server",
+		testsMay: []string{"artifact", "internal/auth", "internal/httpapi", "internal/keystore", "internal/signing", "internal/store"},
+	},
 }

@@ -8,9 +8,9 @@ $script:RetryPauseInSeconds = 30
 $script:CallTimeoutInSeconds = 100
 
 # How much of a reply is read as text. Descriptions and problem details are far smaller.
-$script:MaxTextLength = 1MB
+$script:MaxTextLength = 1024 * 1024
 
-$script:CopyBufferLength = 128KB
+$script:CopyBufferLength = 128 * 1024
 
 # Returns a parameter's value or, when that is empty, the first of the environment variables that is set.
 function Get-Setting {

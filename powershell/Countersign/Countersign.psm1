@@ -130,7 +130,13 @@ function Submit-SigningRequest {
     Has the tested artifact signed for release and waits up to a day for the approval.
 
     .EXAMPLE
-    Submit-SigningRequest -ArtifactRetrievalLink 'https://files.example.com/setup.msi' -ArtifactRetrievalLinkFileName 'setup.msi' -ArtifactRetrievalLinkSha256Hash (Get-FileHash -Path 'setup.msi' -Algorithm SHA256).Hash -ArtifactRetrievalLinkHttpHeaders @{ Authorization = "Bearer $filesToken" } -ProjectSlug 'app' -SigningPolicySlug 'test-signing'
+    $link = @{
+        ArtifactRetrievalLink            = 'https://files.example.com/setup.msi'
+        ArtifactRetrievalLinkFileName    = 'setup.msi'
+        ArtifactRetrievalLinkSha256Hash  = (Get-FileHash -Path 'setup.msi' -Algorithm SHA256).Hash
+        ArtifactRetrievalLinkHttpHeaders = @{ Authorization = "Bearer $filesToken" }
+    }
+    Submit-SigningRequest @link -ProjectSlug 'app' -SigningPolicySlug 'test-signing'
 
     Has the server retrieve the artifact itself.
 
@@ -326,8 +332,14 @@ function Submit-SigningRequest {
         $id = Invoke-Submission -Connection $connection -Path $path -Field $fields
         $id
         if ($WaitForCompletion) {
-            Receive-SignedArtifact -Connection $connection -SigningRequestId $id -OutputPath $output `
-                -TimeoutInSeconds $WaitForCompletionTimeoutInSeconds -Force $Force.IsPresent
+            $download = @{
+                Connection       = $connection
+                SigningRequestId = $id
+                OutputPath       = $output
+                TimeoutInSeconds = $WaitForCompletionTimeoutInSeconds
+                Force            = $Force.IsPresent
+            }
+            Receive-SignedArtifact @download
         }
     }
     finally {
@@ -452,8 +464,14 @@ function Get-SignedArtifact {
         }
         $connection = New-Connection @settings
         try {
-            Receive-SignedArtifact -Connection $connection -SigningRequestId $SigningRequestId -OutputPath $output `
-                -TimeoutInSeconds $WaitForCompletionTimeoutInSeconds -Force $Force.IsPresent
+            $download = @{
+                Connection       = $connection
+                SigningRequestId = $SigningRequestId
+                OutputPath       = $output
+                TimeoutInSeconds = $WaitForCompletionTimeoutInSeconds
+                Force            = $Force.IsPresent
+            }
+            Receive-SignedArtifact @download
         }
         finally {
             $connection.Client.Dispose()

@@ -1,0 +1,247 @@
+package powershell_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What test/syntax.mjs tells of a file.
+type (
+	facts struct {
+		Broken, Chains, Strings, LooseFormats []place
+		Functions                             []function
+		Commands                              []command
+		Table                                 map[string][]string
+	}
+	place struct {
+		Line int
+		Text string
+	}
+	function struct {
+		place
+		Help       string
+		Attributes []attribute
+		Parameters []struct {
+			Name, Type, Default string
+			Attributes          []attribute
+		}
+	}
+	attribute struct {
+		Name   string
+		Values []string
+		Named  map[string]string
+	}
+	command struct {
+		place
+		Source                string
+		Parameters, Variables []string
+	}
+)
+
+// installGrammar fetches the grammar that test/package-lock.json pins, unless it is there. It is the only judge of the
+// module's syntax on machines without PowerShell, so a test without it fails.
+var installGrammar = sync.OnceValue(func() error {
+	wanted, err := os.ReadFile("test/package-lock.json")
+	if err != nil {
+		return err
+	}
+	const installed = "test/node_modules/installed-package-lock.json"
+	if have, err := os.ReadFile(installed); err == nil && bytes.Equal(have, wanted) {
+		return nil
+	}
+	if _, err := exec.LookPath("npm"); err != nil {
+		return fmt.Errorf("the PowerShell grammar needs Node.js with npm (https://nodejs.org): %w", err)
+	}
+	npm := exec.Command("npm", "ci", "--prefer-offline")
+	npm.Dir = "test"
+	if output, err := npm.CombinedOutput(); err != nil {
+		return fmt.Errorf("npm ci: %w: %s", err, output)
+	}
+	return os.WriteFile(installed, wanted, 0o600)
+})
+
+// parse returns the facts of files. Node starts slowly: parse many at once.
+func parse(files ...string) (map[string]facts, error) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		return nil, fmt.Errorf("the PowerShell grammar needs Node.js (https://nodejs.org): %w", err)
+	}
+	if err := installGrammar(); err != nil {
+		return nil, err
+	}
+	output, err := exec.Command(node, append([]string{"test/syntax.mjs"}, files...)...).Output()
+	if err != nil {
+		return nil, fmt.Errorf("syntax.mjs: %w: %s", err, stderr(err))
+	}
+	var all map[string]facts
+	return all, json.Unmarshal(output, &all)
+}
+
+// parseModule parses the module's files and the counterexamples.
+var parseModule = sync.OnceValues(func() (map[string]facts, error) {
+	files := []string{broken, forbidden}
+	err := filepath.WalkDir("Countersign", func(path string, _ fs.DirEntry, err error) error {
+		if slices.Contains([]string{".ps1", ".psm1", ".psd1", ".ps1xml"}, filepath.Ext(path)) {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return parse(files...)
+})
+
+const (
+	broken    = "testdata/syntax/broken.ps1"
+	forbidden = "testdata/syntax/forbidden.ps1"
+	commands  = "Countersign/Countersign.psm1"
+	manifest  = "Countersign/Countersign.psd1"
+)
+
+// sources returns the facts of the module's files.
+func sources(t *testing.T) map[string]facts {
+	t.Helper()
+	all, err := parseModule()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := maps.Clone(all)
+	delete(own, broken)
+	delete(own, forbidden)
+	if len(own) < 4 {
+		t.Fatalf("found %d files", len(own))
+	}
+	return own
+}
+
+func stderr(err error) []byte {
+	if exit, ok := err.(*exec.ExitError); ok {
+		return exit.Stderr
+	}
+	return nil
+}
+
+var (
+	commandName = regexp.MustCompile(`^[A-Z][A-Za-z]*-[A-Z][A-Za-z0-9]*$`)
+	output      = regexp.MustCompile(`^Write-(Verbose|Warning|Progress|Debug|Information|Output|Error)$`)
+	secret      = regexp.MustCompile(`(?i)^[$@]\{?(script:)?(ApiToken|token|settings|HttpHeaders|ArtifactRetrievalLinkHttpHeaders|PSBoundParameters|handler|client)\}?$`)
+)
+
+// objections returns what the house rules say against a file: it must be the language of Windows PowerShell 5.1 (the
+// grammar itself knows no ternary and no null operators), without aliases, code in strings, or secrets in messages.
+func objections(f facts) []string {
+	var found []string
+	object := func(p place, format string, args ...any) {
+		found = append(found, fmt.Sprintf("line %d: ", p.Line)+fmt.Sprintf(format, args...))
+	}
+	for _, p := range f.Broken {
+		object(p, "not the grammar's: %s", p.Text)
+	}
+	for _, p := range f.Chains {
+		object(p, "&& and || are PowerShell 7's")
+	}
+	for _, p := range f.LooseFormats {
+		object(p, "put -f in parentheses: %s", p.Text)
+	}
+	for _, c := range f.Commands {
+		switch {
+		case c.Text == "":
+			if !strings.HasPrefix(c.Source, ". (Join-Path -Path $PSScriptRoot ") {
+				object(c.place, "the command's name is not in the text")
+			}
+		case !commandName.MatchString(c.Text):
+			object(c.place, "%s is an alias or no command", c.Text)
+		case c.Text == "Invoke-Expression", c.Text == "Write-Host":
+			object(c.place, "%s", c.Text)
+		}
+		if slices.ContainsFunc(c.Parameters, func(p string) bool { return strings.EqualFold(p, "-Parallel") }) {
+			object(c.place, "-Parallel is PowerShell 7's")
+		}
+		if output.MatchString(c.Text) {
+			for _, v := range c.Variables {
+				if secret.MatchString(v) {
+					object(c.place, "%s shows %s", c.Text, v)
+				}
+			}
+		}
+	}
+	return found
+}
+
+func TestGrammar(t *testing.T) {
+	t.Parallel()
+	defined := map[string]bool{}
+	called := map[string]place{}
+	for file, f := range sources(t) {
+		for _, o := range objections(f) {
+			t.Errorf("%s: %s", file, o)
+		}
+		if text, err := os.ReadFile(file); err != nil || bytes.ContainsFunc(text, func(r rune) bool { return r > 126 }) {
+			t.Errorf("%s: Windows PowerShell reads a file without BOM as ANSI, so it must be ASCII (%v)", file, err)
+		}
+		for _, fn := range f.Functions {
+			defined[fn.Text] = true
+		}
+		for _, c := range f.Commands {
+			called[c.Text] = c.place
+		}
+	}
+	for name, p := range called {
+		if name != "" && !defined[name] && !slices.Contains(builtIn, name) {
+			t.Errorf("line %d: %s is neither the module's nor one of PowerShell's that the module may use", p.Line, name)
+		}
+	}
+	for name := range defined {
+		if _, ok := called[name]; !ok && !slices.Contains(exported, name) {
+			t.Errorf("%s is never called", name)
+		}
+	}
+}
+
+// builtIn are the commands of Windows PowerShell 5.1 that the module uses.
+var builtIn = []string{
+	"Add-Type", "ConvertFrom-Json", "Export-ModuleMember", "Join-Path", "Select-Object", "Set-StrictMode", "Sort-Object",
+	"Start-Sleep", "Where-Object", "Write-Progress", "Write-Verbose", "Write-Warning",
+}
+
+var exported = []string{"Submit-SigningRequest", "Get-SignedArtifact", "Get-CertificateByMicrosoftTemplateId"}
+
+// TestObjections proves that every rule can fail.
+func TestObjections(t *testing.T) {
+	t.Parallel()
+	all, err := parseModule()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := all[broken].Broken; len(found) < 3 {
+		t.Errorf("the ternary, the null operators and the missing brace are %d errors: %v", len(found), found)
+	}
+	want := []string{
+		"line 1: && and || are PowerShell 7's",
+		"line 2: && and || are PowerShell 7's",
+		"line 8: put -f in parentheses: '{0}{1}' -f 'a'",
+		"line 3: -Parallel is PowerShell 7's",
+		"line 4: iex is an alias or no command",
+		"line 5: Invoke-Expression",
+		"line 6: Write-Host",
+		"line 7: Write-Verbose shows $ApiToken",
+		"line 9: the command's name is not in the text",
+	}
+	if diff := cmp.Diff(want, objections(all[forbidden])); diff != "" {
+		t.Error(diff)
+	}
+}
