@@ -162,8 +162,8 @@ func (x *exchange) choices(d *requestData) ([]choice, error) {
 			continue
 		}
 		c := choice{Policy: policy, changes: compare(original, policy, p.Certificates)}
-		switch wants := policy.Rules.VerifyOrigin || policy.Rules.RequireTrustedBuildSystem; {
-		case wants && d.TrustedBuildSystemID == "":
+		switch {
+		case wantsOrigin(policy) && d.TrustedBuildSystemID == "":
 			c.warning = "This policy wants an origin that a trusted build system vouches for. The request has none, so it will be refused."
 		case policy.Rules.VerifyOrigin:
 			c.warning = "The repository and branch of the original are checked again under this policy's rules."

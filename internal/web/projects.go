@@ -124,27 +124,3 @@ func (n names) of(subjects []signing.Subject) string {
 	}
 	return strings.Join(known, ", ")
 }
-
-// snippet is a command to paste, for one client.
-type snippet struct{ id, title, text string }
-
-// snippets are commands that submit an artifact to the policy, with its real names. The API token stays a variable: nothing
-// secret is on a page.
-func (x *exchange) snippets(d policyData) []snippet {
-	origin, org := x.origin(), string(x.actor.OrganizationID)
-	fill := strings.NewReplacer("ORIGIN", origin, "ORGANIZATION", org, "PROJECT", d.project.Slug, "POLICY", d.Slug).Replace
-	return []snippet{
-		{"curl", "curl", fill(`curl --fail-with-body -H "Authorization: Bearer $API_TOKEN" \
-     -F projectSlug=PROJECT -F signingPolicySlug=POLICY \
-     -F artifact=@app.exe -F description="Release candidate" \
-     ORIGIN/Api/v1/ORGANIZATION/SigningRequests/SubmitWithArtifact`)},
-		{"cli", "Command line", fill(`export COUNTERSIGN_URL=ORIGIN
-export COUNTERSIGN_ORGANIZATION=ORGANIZATION
-export COUNTERSIGN_TOKEN=$API_TOKEN
-countersign request submit --project PROJECT --policy POLICY --wait --output app-signed.exe app.exe`)},
-		{"powershell", "PowerShell", fill("Submit-SigningRequest `\n" +
-			"  -ApiUrl 'ORIGIN/Api' -ApiToken $env:API_TOKEN `\n" +
-			"  -OrganizationId 'ORGANIZATION' -ProjectSlug 'PROJECT' -SigningPolicySlug 'POLICY' `\n" +
-			"  -InputArtifactPath 'app.exe' -WaitForCompletion -OutputArtifactPath 'app-signed.exe'")},
-	}
-}

@@ -925,8 +925,8 @@ func policyView(x *exchange, d policyData) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if d.Rules.RequireTrustedBuildSystem || d.Rules.VerifyOrigin {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 92, "This policy also wants the token of a trusted build system, after a colon: <code>apiToken:trustedBuildSystemToken</code>, and the origin's fields.")
+			if wantsOrigin(d.Policy) {
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 92, "This policy also wants the token of a trusted build system, in <code>BUILD_SYSTEM_TOKEN</code>, and where the artifact comes from.")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -41,10 +41,15 @@ func submittable(p *signing.ProjectView, policy *signing.Policy) (ok bool, why s
 	switch {
 	case !p.MaySubmit[policy.ID] || !p.Active || !policy.Active:
 		return false, ""
-	case policy.Rules.RequireTrustedBuildSystem || policy.Rules.VerifyOrigin:
+	case wantsOrigin(policy):
 		return false, "takes signing requests only from a trusted build system"
 	}
 	return true, ""
+}
+
+// wantsOrigin says whether a policy takes only what a trusted build system vouches for.
+func wantsOrigin(p *signing.Policy) bool {
+	return p.Rules.RequireTrustedBuildSystem || p.Rules.VerifyOrigin
 }
 
 // listData is what the list of signing requests shows.
