@@ -30,6 +30,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/retrieve"
 	"github.com/countersign-dev/countersign/internal/signing"
 	"github.com/countersign-dev/countersign/internal/store"
+	"github.com/countersign-dev/countersign/internal/web"
 	"github.com/countersign-dev/countersign/internal/worker"
 )
 
@@ -280,7 +281,11 @@ func (s *system) runWorker(ctx context.Context) error {
 // handler returns everything that the listener serves.
 func (s *system) handler(public *url.URL, limit int64, metricsToken string) (http.Handler, error) {
 	operations := httpapi.New(httpapi.Config{Signing: s.signing, Auth: s.auth, Version: buildVersion(), Ready: s.db.Ping, Log: s.log})
-	api, err := httpapi.NewHandler(operations, httpapi.Options{Log: s.log, PublicURL: public, MaxArtifactBytes: limit})
+	pages, err := web.New(web.Config{Signing: s.signing, Auth: s.auth, PublicURL: public, Log: s.log, Version: buildVersion()})
+	if err != nil {
+		return nil, err
+	}
+	api, err := httpapi.NewHandler(operations, httpapi.Options{Log: s.log, PublicURL: public, MaxArtifactBytes: limit, Fallback: pages})
 	if err != nil {
 		return nil, err
 	}
