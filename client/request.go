@@ -35,8 +35,21 @@ type Filter = api.ListSigningRequestsParams
 // List returns one page of signing requests, newest first. Its NextCursor, as the Cursor of the same filter, gets the next.
 func (c *Client) List(ctx context.Context, f Filter) (*api.SigningRequestPage, error) {
 	return get[api.SigningRequestPage](ctx, c, func() (*http.Response, error) {
-		return c.api.ListSigningRequests(ctx, c.organization, &f)
+		return c.api.ListSigningRequests(ctx, c.organization, &f, withoutZeroes)
 	})
+}
+
+// withoutZeroes takes from a query what the filter does not say: the generated client writes zero values out.
+func withoutZeroes(_ context.Context, r *http.Request) error {
+	query := r.URL.Query()
+	for name, values := range query {
+		switch values[0] {
+		case "", "false", "0", "0001-01-01T00:00:00Z":
+			query.Del(name)
+		}
+	}
+	r.URL.RawQuery = query.Encode()
+	return nil
 }
 
 // WaitOptions say how to wait. The zero value waits for a final status.
