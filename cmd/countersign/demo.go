@@ -27,6 +27,16 @@ type demoCmd struct {
 	Workers   int    `help:"Signing requests processed at the same time; 0 picks two for each processor." default:"0"`
 }
 
+// Help is shown by kong.
+func (*demoCmd) Help() string {
+	return `A server with an organization in which everything is there to try: a project with the signing policies test-signing, release-signing and release-verified, certificates, a CI user, an approver, an administrator, and a timestamp authority.
+
+    countersign demo --data ./demo                    # keeps it for the next time
+    countersign demo --scenario app.exe --output out  # a release from the test signature to the approved one
+
+Nothing that it signs is trusted anywhere but by whoever trusts its demo-ca.pem.` + localExitCodes("a step of the scenario failed, or the server did")
+}
+
 // Validate is called by kong.
 func (c *demoCmd) Validate() error {
 	if c.Exit && c.Scenario == "" {

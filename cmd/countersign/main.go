@@ -59,17 +59,9 @@ func main() {
 func run(ctx context.Context, args []string, io console) (code int) {
 	var c cli
 	exited := -1
-	parser, err := kong.New(&c,
-		kong.Name("countersign"),
-		kong.Description("Countersign signs build artifacts under signing policies. Run 'countersign demo' to see it work."),
+	parser, err := newParser(&c,
 		kong.Writers(io.out, io.err),
 		kong.Exit(func(code int) { exited = code; panic(exitPanic{}) }),
-		kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
-		kong.ShortUsageOnError(),
-		kong.DefaultEnvars("COUNTERSIGN"),
-		kong.Configuration(strictYAML),
-		kong.Vars{"version": buildVersion()},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(io),
 	)
@@ -110,6 +102,18 @@ func run(ctx context.Context, args []string, io console) (code int) {
 	}
 	fmt.Fprintln(io.err, "countersign:", err)
 	return exitFailure
+}
+
+// newParser returns the parser of command lines.
+func newParser(c *cli, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append([]kong.Option{
+		kong.Name("countersign"),
+		kong.Description("Countersign signs build artifacts under signing policies. Run 'countersign demo' to see it work."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.DefaultEnvars("COUNTERSIGN"),
+		kong.Configuration(strictYAML),
+		kong.Vars{"version": buildVersion()},
+	}, options...)...)
 }
 
 // exitPanic unwinds the parser when it wants the process to end, after --help for instance.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -35,6 +36,7 @@ func TestMain(m *testing.M) {
 //	demo                         start the demo that the scripts share, and connect to it
 //	await FILE                   wait until a file is there
 //	connect FILE                 set the environment from a ready file, with the CI user's token
+//	tamper DATABASE SQL          change an SQLite database behind the program's back
 //	jsonenv NAME FIELD           set an environment variable from a field of the JSON on standard output
 func TestScripts(t *testing.T) {
 	exe := samples.GoEXE(t, "386")
@@ -53,7 +55,7 @@ func TestScripts(t *testing.T) {
 				return nil
 			},
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){
-				"exits": exits, "await": await, "connect": connect, "jsonenv": jsonenv,
+				"exits": exits, "await": await, "connect": connect, "jsonenv": jsonenv, "tamper": tamper,
 				"demo": func(ts *testscript.TestScript, _ bool, _ []string) {
 					ready, err := shared.start()
 					ts.Check(err)
@@ -162,4 +164,11 @@ func jsonenv(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("standard output has no field %s", args[1])
 	}
 	ts.Setenv(args[0], fmt.Sprint(value))
+}
+
+func tamper(ts *testscript.TestScript, _ bool, args []string) {
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0])) // the store registers the driver
+	ts.Check(err)
+	_, err = db.ExecContext(context.Background(), args[1])
+	ts.Check(errors.Join(err, db.Close()))
 }

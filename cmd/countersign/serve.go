@@ -27,6 +27,24 @@ type serveCmd struct {
 	ReadyFile    string   `help:"Write the addresses as JSON (baseUrl, apiUrl) to this file once the server accepts connections." type:"path" placeholder:"FILE"`
 }
 
+// Help is shown by kong.
+func (*serveCmd) Help() string {
+	return `The first start makes an organization, and prints a link for its administrator to sign in with and an API token, once.
+
+    countersign serve --data /var/lib/countersign --public-url https://sign.example.com --timestamp http://timestamp.digicert.com
+
+Every flag can be set by its environment variable, or in a YAML file:
+
+    countersign serve --config /etc/countersign.yaml
+
+    # /etc/countersign.yaml
+    data: /var/lib/countersign
+    public-url: https://sign.example.com
+    timestamp: [http://timestamp.digicert.com, http://timestamp.sectigo.com]
+
+Back up the data directory whole: without its master key the private keys in the database are lost.` + localExitCodes("the server could not start, or failed")
+}
+
 // Validate is called by kong.
 func (c *serveCmd) Validate() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
@@ -131,6 +149,13 @@ type workerCmd struct {
 	work
 }
 
+// Help is shown by kong.
+func (*workerCmd) Help() string {
+	return `    countersign worker --database postgres://countersign@db/countersign --data /srv/shared/countersign
+
+Workers share the database, and below --data the artifacts and the master key, with the server.` + localExitCodes("the worker could not start, or failed")
+}
+
 // Run works until interrupted.
 func (c *workerCmd) Run(ctx context.Context, io console) error {
 	if c.embedded() {
@@ -149,6 +174,13 @@ func (c *workerCmd) Run(ctx context.Context, io console) error {
 type migrateCmd struct {
 	storage
 	logging `set:"log_level=info"`
+}
+
+// Help is shown by kong.
+func (*migrateCmd) Help() string {
+	return `The server does this when it starts; do it by hand to see that it works before an update.
+
+    countersign migrate --database postgres://countersign@db/countersign` + localExitCodes("the schema could not be changed")
 }
 
 // Run migrates and exits.
