@@ -73,7 +73,7 @@ func documentCommand(b *bytes.Buffer, n *kong.Node) {
 	if n.Detail != "" {
 		fmt.Fprintf(b, "\n%s\n", n.Detail)
 	}
-	fmt.Fprintf(b, "\n```\n%s\n```\n", n.Summary())
+	fmt.Fprintf(b, "\n```\ncountersign %s\n```\n", n.Summary())
 	if len(n.Positional) > 0 {
 		b.WriteString("\n| argument | |\n|---|---|\n")
 		for _, p := range n.Positional {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -20,9 +21,10 @@ func colour(w io.Writer) bool {
 	return terminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// transfer shows how far an upload or download is: as a bar on a terminal, elsewhere not at all. The second function ends it.
+// transfer shows how far an upload or download is: as a bar on a terminal, elsewhere in one line. done ends it.
 func transfer(w io.Writer, what string, total int64) (progress func(int64), done func()) {
 	if !terminal(w) {
+		fmt.Fprintf(w, "%s %d bytes\n", what, total)
 		return func(int64) {}, func() {}
 	}
 	if total == 0 {
