@@ -2,16 +2,7 @@ package artifact
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"hash"
-	"io"
-	"sync/atomic"
-
-	"github.com/countersign-dev/countersign/artifact/spool"
-	"github.com/countersign-dev/countersign/artifact/ziparchive"
 )
 
 // Plan applies the configuration to an artifact. That the artifact does not fit
@@ -45,7 +36,7 @@ func (c *Configuration) Plan(ctx context.Context, src Source, opts PlanOptions) 
 	if root.path.spec != nil && !root.pattern.match(name) {
 		found.add(root, ViolationName, "", "", "the artifact is called %s, not %s", name, root.text)
 	}
-	inner, err := p.file(ctx, planned, source{random: src.Content, size: src.Size}, "", root, 0)
+	inner, err := p.file(ctx, planned, src.source(), "", root, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +69,6 @@ type planner struct {
 	opts       PlanOptions
 	strict     bool
 	parameters map[string]string
-
-	files, bytes atomic.Int64 // in containers opened so far
 }
 
 // findings collects violations.
@@ -97,21 +86,21 @@ func (f *findings) add(i *boundInclude, code, path, hint, format string, args ..
 	f.list = append(f.list, v)
 }
 
-// source is a file's content before it is read.
-type source struct {
-	random io.ReaderAt // for random access, or nil
-	open   func() (io.ReadCloser, error)
-	size   int64
-}
-
 // file plans one file that a rule matches, or in strict mode may have to. at is
 // its path from the artifact's top.
 func (p *planner) file(ctx context.Context, f *PlannedFile, src source, at string, i *boundInclude, depth int) ([]Violation, error) {
 	var found findings
-	content, release, err := p.load(ctx, f, src, i)
+	content, release, err := p.load(ctx, src, func(head []byte) (hashed, kept bool) {
+		if i == nil { // only strict mode looks into what no rule matches
+			return p.opts.HashAll, p.strict && canOpen(detectType(f.Path, head))
+		}
+		r := i.rule
+		return true, len(i.restrictions) > 0 || r.rules != nil || p.strict && r.spec.container || hasVerify(r.directives)
+	})
 	if release != nil {
 		defer release()
 	}
+	f.SHA256 = content.sha256
 	if err != nil {
 		if !isArchiveError(err) {
 			return nil, nameFile(at, err)
@@ -153,82 +142,6 @@ func (p *planner) file(ctx context.Context, f *PlannedFile, src source, at strin
 	return found.list, nil
 }
 
-// loaded is a file's content, as far as it was needed.
-type loaded struct {
-	file        // content is nil unless random access was needed
-	head []byte // its first bytes
-}
-
-// load reads a file: for its hash, its type, and for random access if the rule
-// needs that.
-func (p *planner) load(ctx context.Context, f *PlannedFile, src source, i *boundInclude) (c loaded, release func(), err error) {
-	c.size = src.size
-	hashed := i != nil || p.opts.HashAll
-	var digest hash.Hash
-	if hashed {
-		digest = sha256.New()
-	}
-	keep := i != nil && (len(i.restrictions) > 0 || i.rule.rules != nil || p.strict && i.rule.spec.container || hasVerify(i.rule.directives))
-	if src.random != nil {
-		// Read only once, when a hash is asked for; the check of a stored member's
-		// CRC-32 comes with reading it as a stream.
-		c.content = src.random
-		if src.open == nil {
-			c.head = make([]byte, min(src.size, headSize))
-			if _, err := src.random.ReadAt(c.head, 0); err != nil && err != io.EOF {
-				return c, nil, err
-			}
-			if hashed {
-				if _, err := copyContext(ctx, digest, io.NewSectionReader(src.random, 0, src.size)); err != nil {
-					return c, nil, err
-				}
-				f.SHA256 = hex.EncodeToString(digest.Sum(nil))
-			}
-			return c, nil, nil
-		}
-		keep = false
-	}
-	stream, err := src.open()
-	if err != nil {
-		return c, nil, err
-	}
-	defer stream.Close()
-	c.head = make([]byte, headSize)
-	n, err := io.ReadFull(stream, c.head)
-	c.head = c.head[:n]
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return c, nil, err
-	}
-	if i == nil && p.strict && src.random == nil {
-		detected := detectType(f.Path, c.head)
-		keep = detected != nil && formatOf(detected.name) != nil && formatOf(detected.name).open != nil
-	}
-	if !hashed && !keep {
-		return c, nil, nil
-	}
-	var writers []io.Writer
-	if hashed {
-		writers = append(writers, digest)
-	}
-	if keep {
-		var s *spool.Spool
-		s, release = p.spool()
-		c.content = s
-		writers = append(writers, s)
-	}
-	w := io.MultiWriter(writers...)
-	if _, err := w.Write(c.head); err != nil {
-		return c, release, err
-	}
-	if _, err := copyContext(ctx, w, stream); err != nil {
-		return c, release, err
-	}
-	if hashed {
-		f.SHA256 = hex.EncodeToString(digest.Sum(nil))
-	}
-	return c, release, nil
-}
-
 func hasVerify(directives []*directive) bool {
 	for _, d := range directives {
 		if d.spec.kind == methodVerify {
@@ -236,27 +149,6 @@ func hasVerify(directives []*directive) bool {
 		}
 	}
 	return false
-}
-
-// isArchiveError tells an archive that is bad from a disk that is.
-func isArchiveError(err error) bool {
-	_, ok := errors.AsType[*ziparchive.Error](err)
-	return ok
-}
-
-func archiveViolation(err error) string {
-	if errors.Is(err, ziparchive.LimitExceeded) {
-		return ViolationLimit
-	}
-	return ViolationUnreadable
-}
-
-// nameFile says which file an error is about.
-func nameFile(at string, err error) error {
-	if at == "" {
-		return err
-	}
-	return fmt.Errorf("%s: %w", at, err)
 }
 
 // directives fills in what depends on parameters and on the file's name.
@@ -381,7 +273,7 @@ func (p *planner) unmatched(ctx context.Context, f *PlannedFile, content file, a
 			"strict mode: no rule mentions this %s", detected.title)
 		return found.list, nil
 	}
-	if content.content != nil && formatOf(detected.name) != nil && formatOf(detected.name).open != nil {
+	if content.content != nil && canOpen(detected) {
 		return p.container(ctx, f, content, at, nil, nil, depth)
 	}
 	return nil, nil
@@ -390,15 +282,14 @@ func (p *planner) unmatched(ctx context.Context, f *PlannedFile, content file, a
 // container plans the files in a container, with the rules of r if there are any.
 func (p *planner) container(ctx context.Context, f *PlannedFile, content file, at string, r *boundRule, i *boundInclude, depth int) ([]Violation, error) {
 	var found findings
-	format := formatOf(f.Type)
-	if format == nil || format.open == nil { // strict mode looks into whatever it can
+	if !canOpen(fileSpecByName(f.Type)) { // strict mode looks into whatever it can
 		return nil, nil
 	}
 	if depth >= p.Limits.Depth {
 		found.add(i, ViolationLimit, at, "", "containers are nested more than %d deep", p.Limits.Depth)
 		return found.list, nil
 	}
-	opened, err := format.open(content.content, content.size, p.Limits)
+	opened, err := formatOf(f.Type).open(content.content, content.size, p.Limits)
 	if err != nil {
 		if !isArchiveError(err) {
 			return nil, nameFile(at, err)
@@ -407,16 +298,8 @@ func (p *planner) container(ctx context.Context, f *PlannedFile, content file, a
 		return found.list, nil
 	}
 	members := opened.members()
-	size := int64(0)
-	for _, m := range members {
-		size += m.size
-	}
-	switch {
-	case p.files.Add(int64(len(members))) > int64(p.Limits.Files):
-		found.add(i, ViolationLimit, at, "", "the artifact has more than %d files", p.Limits.Files)
-		return found.list, nil
-	case p.bytes.Add(size) > p.Limits.TotalSize:
-		found.add(i, ViolationLimit, at, "", "the artifact has more than %d bytes of files", p.Limits.TotalSize)
+	if problem := p.admit(members); problem != "" {
+		found.add(i, ViolationLimit, at, "", "%s", problem)
 		return found.list, nil
 	}
 	var rules *ruleSet
@@ -453,11 +336,7 @@ func (p *planner) container(ctx context.Context, f *PlannedFile, content file, a
 	violations := make([][]Violation, len(work))
 	err = p.each(ctx, len(work), func(ctx context.Context, k int) error {
 		n := work[k]
-		member := source{
-			random: opened.inPlace(n),
-			open:   func() (io.ReadCloser, error) { return opened.open(n) },
-			size:   members[n].size,
-		}
+		member := memberSource(opened, n, members[n].size)
 		var err error
 		violations[k], err = p.file(ctx, f.Files[n], member, joinPath(at, members[n].path), matched.assigned[n], depth+1)
 		p.report(1, 0)
@@ -499,29 +378,4 @@ func (s *fileSpec) noun() string {
 		return "directory"
 	}
 	return "file"
-}
-
-// copyContext is io.Copy that can be cancelled.
-func copyContext(ctx context.Context, dst io.Writer, src io.Reader) (int64, error) {
-	buffer := copyBuffers.Get().(*[128 << 10]byte)
-	defer copyBuffers.Put(buffer)
-	var written int64
-	for {
-		if err := ctx.Err(); err != nil {
-			return written, err
-		}
-		n, err := src.Read(buffer[:])
-		if n > 0 {
-			if _, err := dst.Write(buffer[:n]); err != nil {
-				return written, err
-			}
-			written += int64(n)
-		}
-		if err == io.EOF {
-			return written, nil
-		}
-		if err != nil {
-			return written, err
-		}
-	}
 }

@@ -18,6 +18,8 @@ type workspace struct {
 	// no more than Parallelism files are under way, and none waits for another.
 	helpers chan struct{}
 
+	files, bytes atomic.Int64 // in the containers opened so far
+
 	progress    sync.Mutex
 	done, total int
 }

@@ -2,13 +2,9 @@ package artifact
 
 import (
 	"context"
-	"errors"
-	"io"
 	"slices"
-	"sync/atomic"
 
 	"github.com/countersign-dev/countersign/artifact/authenticode"
-	"github.com/countersign-dev/countersign/artifact/spool"
 )
 
 // VerifyOptions say what to trust. The zero value trusts nobody.
@@ -62,23 +58,16 @@ func Verify(ctx context.Context, src Source, opts VerifyOptions) (*VerifyReport,
 	v := &verifier{workspace: newWorkspace(opts.Workspace), opts: opts}
 	r := &VerifyReport{Path: baseName(src.Name), Size: src.Size}
 	v.report(0, 1)
-	if err := v.file(ctx, r, source{random: src.Content, size: src.Size}, 0); err != nil {
+	if err := v.file(ctx, r, src.source(), 0); err != nil {
 		return nil, err
 	}
 	v.report(1, 0)
-	if r.SHA256 == "" {
-		var err error
-		if r.SHA256, err = hashOf(ctx, file{src.Content, src.Size}); err != nil {
-			return nil, err
-		}
-	}
 	return r, nil
 }
 
 type verifier struct {
 	*workspace
-	opts         VerifyOptions
-	files, bytes atomic.Int64
+	opts VerifyOptions
 }
 
 // fail notes why a file could not be checked.
@@ -89,10 +78,18 @@ func (v *verifier) fail(r *VerifyReport, problem string) {
 }
 
 func (v *verifier) file(ctx context.Context, r *VerifyReport, src source, depth int) error {
-	content, release, err := v.load(ctx, r, src)
+	content, release, err := v.load(ctx, src, func(head []byte) (hashed, kept bool) {
+		if detected := detectType(r.Path, head); detected != nil {
+			r.Type = detected.name
+		}
+		f := formatOf(r.Type)
+		reports := f != nil && f.report != nil
+		return reports || depth == 0, reports || f != nil && f.open != nil
+	})
 	if release != nil {
 		defer release()
 	}
+	r.SHA256 = content.sha256
 	if err != nil {
 		if !isArchiveError(err) {
 			return nameFile(r.Path, err)
@@ -109,10 +106,7 @@ func (v *verifier) file(ctx context.Context, r *VerifyReport, src source, depth 
 		return nil
 	}
 	if format.report != nil {
-		if r.SHA256, err = hashOf(ctx, content); err != nil {
-			return err
-		}
-		report, err := format.report(ctx, content, v.opts.Trust)
+		report, err := format.report(ctx, content.file, v.opts.Trust)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -127,52 +121,9 @@ func (v *verifier) file(ctx context.Context, r *VerifyReport, src source, depth 
 		r.Worst = worse(r.Worst, r.Status)
 	}
 	if format.open != nil {
-		return v.container(ctx, r, format, content, depth)
+		return v.container(ctx, r, format, content.file, depth)
 	}
 	return nil
-}
-
-// load finds a file's type and, if there is something to check in it, gives
-// random access to it.
-func (v *verifier) load(ctx context.Context, r *VerifyReport, src source) (f file, release func(), err error) {
-	head := make([]byte, min(src.size, headSize))
-	var stream io.ReadCloser
-	if src.open == nil {
-		_, err = src.random.ReadAt(head, 0)
-	} else {
-		if stream, err = src.open(); err != nil {
-			return f, nil, err
-		}
-		defer stream.Close()
-		_, err = io.ReadFull(stream, head)
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return f, nil, err
-	}
-	detected := detectType(r.Path, head)
-	if detected == nil {
-		return f, nil, nil
-	}
-	r.Type = detected.name
-	format := formatOf(r.Type)
-	if format == nil || format.open == nil && format.report == nil {
-		return f, nil, nil
-	}
-	f = file{src.random, src.size}
-	if stream == nil {
-		return f, nil, nil
-	}
-	w := io.Discard // reading to the end checks the CRC-32
-	if f.content == nil {
-		var unpacked *spool.Spool
-		unpacked, release = v.spool()
-		f.content, w = unpacked, unpacked
-	}
-	if _, err := w.Write(head); err != nil {
-		return f, release, err
-	}
-	_, err = copyContext(ctx, w, stream)
-	return f, release, err
 }
 
 func (v *verifier) container(ctx context.Context, r *VerifyReport, format *format, content file, depth int) error {
@@ -189,12 +140,8 @@ func (v *verifier) container(ctx context.Context, r *VerifyReport, format *forma
 		return nil
 	}
 	members := opened.members()
-	size := int64(0)
-	for _, m := range members {
-		size += m.size
-	}
-	if v.files.Add(int64(len(members))) > int64(v.Limits.Files) || v.bytes.Add(size) > v.Limits.TotalSize {
-		v.fail(r, "there are too many files, or too large ones; the files in this container were not checked")
+	if problem := v.admit(members); problem != "" {
+		v.fail(r, problem+"; the files in this container were not checked")
 		return nil
 	}
 	v.report(0, len(members))
@@ -205,11 +152,7 @@ func (v *verifier) container(ctx context.Context, r *VerifyReport, format *forma
 		if members[n].link {
 			return nil
 		}
-		return v.file(ctx, reports[n], source{
-			random: opened.inPlace(n),
-			open:   func() (io.ReadCloser, error) { return opened.open(n) },
-			size:   members[n].size,
-		}, depth+1)
+		return v.file(ctx, reports[n], memberSource(opened, n, members[n].size), depth+1)
 	})
 	if err != nil {
 		return err
