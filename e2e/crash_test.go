@@ -65,7 +65,7 @@ func TestKill(t *testing.T) {
 		return
 	}
 	last := w.server.current
-	now, before := last.readyState, first.readyState
+	now, before := last.State, first.State
 	now.BaseURL, now.APIURL, before.BaseURL, before.APIURL = "", "", "", ""
 	if now != before {
 		t.Errorf("the demo was %+v and is %+v", before, now)
@@ -125,7 +125,7 @@ func (m *mortal) once(ctx context.Context, call func(*demo) error) error {
 		return err
 	}
 	select {
-	case <-d.ended:
+	case <-d.Ended:
 		return errDied
 	case <-ctx.Done():
 		return fmt.Errorf("%w, and before: %w", ctx.Err(), err)
@@ -297,8 +297,8 @@ func (w *crashWork) crash(ctx context.Context, data string) {
 		for range 4 {
 			select {
 			case <-w.finished:
-			case <-d.ended:
-				w.t.Errorf("the server ended by itself: %v\n%s", d.err, d.tail())
+			case <-d.Ended:
+				w.t.Errorf("the server ended by itself: %v\n%s", d.Err, d.Tail())
 				return
 			case <-ctx.Done():
 				w.t.Errorf("the work does not go on: %v", ctx.Err())
@@ -307,14 +307,15 @@ func (w *crashWork) crash(ctx context.Context, data string) {
 		}
 		<-moment(0, 100*time.Millisecond)
 		w.server.set(nil)
-		d.kill()
+		d.Kill()
 		if n%4 == 3 { // one that dies while it starts and recovers
 			d = launch(w.t, data)
 			<-moment(0, 100*time.Millisecond)
-			d.kill()
+			d.Kill()
 		}
-		if d = launch(w.t, data); !d.awaitReady(w.t) {
-			w.t.Errorf("start after crash %d: %v\n%s", n, d.err, d.tail())
+		d = launch(w.t, data)
+		if err := d.awaitReady(w.t); err != nil {
+			w.t.Errorf("start after crash %d: %v", n, err)
 			return
 		}
 		w.server.set(d)

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,11 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/countersign-dev/countersign/client"
+	"github.com/countersign-dev/countersign/e2e/server"
 )
 
 // built is the main program, built once for all tests.
@@ -92,138 +91,76 @@ func run(t testing.TB, arguments ...string) []byte {
 	return out
 }
 
-// process is a running main program.
-type process struct {
-	cmd   *exec.Cmd
-	log   string        // file with its standard error
-	ended chan struct{} // closed when it ended
-	err   error         // how; set when ended is closed
-}
-
-// start runs the main program. It is killed when the test ends, if it still runs; the end of its log is shown when the
+// start runs the main program, which is killed when the test ends if it still runs. The end of its log is shown when the
 // test failed.
-func start(t testing.TB, arguments ...string) *process {
+func start(t testing.TB, arguments ...string) *server.Process {
 	t.Helper()
-	log, err := os.CreateTemp(t.TempDir(), "log")
+	p, err := server.Start(t.TempDir(), program(t), arguments...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	p := &process{cmd: exec.Command(program(t), arguments...), log: log.Name(), ended: make(chan struct{})}
-	p.cmd.Stderr = log
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.err = p.cmd.Wait(); close(p.ended) }()
-	t.Cleanup(func() {
-		p.kill()
-		if t.Failed() {
-			t.Logf("countersign %s (%v):\n%s", strings.Join(arguments, " "), p.err, p.tail())
-		}
-	})
+	watch(t, p)
 	return p
 }
 
-// tail returns the last lines of the log.
-func (p *process) tail() string {
-	raw, _ := os.ReadFile(p.log)
-	return string(raw[max(0, len(raw)-4000):])
+func watch(t testing.TB, p *server.Process) {
+	t.Cleanup(func() {
+		p.Kill()
+		if log := p.Tail(); t.Failed() && log != "" {
+			t.Logf("%s (%v):\n%s", strings.Join(p.Cmd.Args, " "), p.Err, log)
+		}
+	})
 }
 
-// kill ends the process at once, whatever it does, and waits for its end.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.ended
-}
-
-// stop asks the process to end, and waits until it has.
-func (p *process) stop(t testing.TB) {
+// stop asks a process to end, and waits until it has.
+func stop(t testing.TB, p *server.Process) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatalf("stop: %v; it ended before: %v\n%s", err, p.err, p.tail())
-	}
-	select {
-	case <-p.ended:
-	case <-time.After(time.Minute):
-		t.Fatalf("still running a minute after SIGTERM:\n%s", p.tail())
-	}
-	if p.err != nil {
-		t.Errorf("after SIGTERM: %v\n%s", p.err, p.tail())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := p.Stop(ctx); err != nil {
+		t.Error(err)
 	}
 }
 
 // demo is a running demo server.
-type demo struct {
-	*process
-	readyFile string
-	readyState
-}
+type demo struct{ *server.Demo }
 
-// readyState is what a demo writes when it is ready.
-type readyState struct {
-	BaseURL        string `json:"baseUrl"`
-	APIURL         string `json:"apiUrl"`
-	OrganizationID string `json:"organizationId"`
-	ProjectSlug    string `json:"projectSlug"`
-	Tokens         struct {
-		Admin    string `json:"admin"`
-		CI       string `json:"ci"`
-		Approver string `json:"approver"`
-	} `json:"tokens"`
-	TrustedBuildSystemToken string `json:"trustedBuildSystemToken"`
-	CAFile                  string `json:"caFile"`
-}
-
-// launch starts a demo on a data directory and a free port, without waiting for it.
+// launch starts a demo on a data directory, without waiting for it.
 func launch(t testing.TB, data string, arguments ...string) *demo {
 	t.Helper()
-	ready := filepath.Join(t.TempDir(), "ready.json")
-	p := start(t, append([]string{"demo", "--data", data, "--listen", "127.0.0.1:0", "--ready-file", ready, "--log-level", "warn"}, arguments...)...)
-	return &demo{process: p, readyFile: ready}
+	d, err := server.StartDemo(t.TempDir(), program(t), data, arguments...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch(t, d.Process)
+	return &demo{d}
 }
 
 // startDemo starts a demo and waits until it is ready.
 func startDemo(t testing.TB, data string, arguments ...string) *demo {
 	t.Helper()
 	d := launch(t, data, arguments...)
-	if !d.awaitReady(t) {
-		t.Fatalf("the demo ended before it was ready: %v\n%s", d.err, d.tail())
+	if err := d.awaitReady(t); err != nil {
+		t.Fatal(err)
 	}
 	return d
 }
 
-// awaitReady waits for the ready file, and reports false when the process ended instead.
-func (d *demo) awaitReady(t testing.TB) bool {
+func (d *demo) stop(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		raw, err := os.ReadFile(d.readyFile)
-		if err == nil {
-			if err := json.Unmarshal(raw, &d.readyState); err != nil {
-				t.Errorf("ready file: %v", err)
-			}
-			return true
-		}
-		select {
-		case <-d.ended:
-			return false
-		case <-ctx.Done():
-			t.Errorf("the demo is not ready:\n%s", d.tail())
-			return false
-		case <-tick.C:
-		}
-	}
+	stop(t, d.Process)
 }
 
-// client returns a client with a token. It tries everything once, unless told otherwise.
-func (r *readyState) client(t testing.TB, token string, options ...client.Option) *client.Client {
+func (d *demo) awaitReady(t testing.TB) error {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return d.AwaitReady(ctx)
+}
+
+// client returns a client with a token, which tries everything once.
+func (d *demo) client(t testing.TB, token string) *client.Client {
 	t.Helper()
-	c, err := client.New(r.BaseURL, token, r.OrganizationID, append([]client.Option{
-		client.WithRetry(client.Retry{Attempts: 1}), client.WithPoll(5 * time.Millisecond),
-	}, options...)...)
+	c, err := d.Client(token)
 	if err != nil {
 		t.Fatal(err)
 	}
