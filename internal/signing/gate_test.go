@@ -56,7 +56,7 @@ func TestGate(t *testing.T) {
 	t.Run("counts and closes", func(t *testing.T) {
 		t.Parallel()
 		g := gate{keys: &oneKey{key: key}}
-		s, closeKey, err := g.open(ctx, &grant{keyID: "k", record: GrantRecord{Signatures: 2}, leaf: &x509.Certificate{PublicKey: key.Public()}})
+		s, _, err := g.open(ctx, &grant{keyID: "k", record: GrantRecord{Signatures: 2}, leaf: &x509.Certificate{PublicKey: key.Public()}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func TestGate(t *testing.T) {
 		if err := sign(s); KindOf(err) != KindForbidden {
 			t.Errorf("a third signature of a grant for two: %v", err)
 		}
-		s, closeKey, err = g.open(ctx, &grant{keyID: "k", record: GrantRecord{Signatures: 2}})
+		s, closeKey, err := g.open(ctx, &grant{keyID: "k", record: GrantRecord{Signatures: 2}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/countersign-dev/countersign/internal/audit"
@@ -88,7 +89,7 @@ func (x *tx) AuditLeaves(ctx context.Context, org signing.ID, filter signing.Aud
 	if filter.Descending {
 		direction = " DESC"
 	}
-	args := append(b.args, text(org))
+	args := append(slices.Clip(b.args), text(org))
 	return list(ctx, x.q, func(s scanner) (audit.Leaf, error) {
 		var l audit.Leaf
 		return l, s.Scan(&l.Sequence, &l.Data, hashColumn{(*[32]byte)(&l.Chain)})

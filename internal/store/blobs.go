@@ -256,7 +256,7 @@ func (w *fileWriter) Abort() {
 	}
 	// What cannot be removed is removed as a leftover at a later start.
 	w.f.Close()
-	os.Remove(w.f.Name())
+	_ = os.Remove(w.f.Name())
 	w.f = nil
 }
 

@@ -101,9 +101,9 @@ func (db *postgresDB) close() error {
 	return nil
 }
 
-func (db *postgresDB) migrate(ctx context.Context, logger *slog.Logger) error {
+func (db *postgresDB) migrate(ctx context.Context, logger *slog.Logger) (err error) {
 	std := stdlib.OpenDBFromPool(db.pool)
-	defer std.Close()
+	defer func() { err = errors.Join(err, std.Close()) }()
 	// Held for the queue's migrations too, so that processes that start together do not migrate together.
 	locker, err := lock.NewPostgresSessionLocker()
 	if err != nil {
@@ -113,11 +113,11 @@ func (db *postgresDB) migrate(ctx context.Context, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("store: migrate: %w", err)
 	}
-	defer c.Close()
+	defer func() { err = errors.Join(err, c.Close()) }() // which frees the lock too, should unlocking fail
 	if err := locker.SessionLock(ctx, c); err != nil {
 		return fmt.Errorf("store: migrate: another process is migrating: %w", err)
 	}
-	defer locker.SessionUnlock(context.WithoutCancel(ctx), c)
+	defer func() { err = errors.Join(err, locker.SessionUnlock(context.WithoutCancel(ctx), c)) }()
 	if err := migrateSchema(ctx, goose.DialectPostgres, "postgres", std, logger); err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (t *postgresTx) commit(ctx context.Context) error {
 func (t *postgresTx) rollback() {
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()
-	t.tx.Rollback(ctx) // a connection that cannot roll back is closed by the pool
+	_ = t.tx.Rollback(ctx) // a connection that cannot roll back is closed by the pool
 }
 
 func (t *postgresTx) enqueue(ctx context.Context, job jobArgs, notBefore time.Time) error {

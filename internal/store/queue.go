@@ -209,7 +209,7 @@ func (retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
 	if n := len(job.Errors); n < 8 { // 250 ms * 2^8 is more than a minute
 		delay = firstRetry << n
 	}
-	return time.Now().UTC().Add(delay/2 + rand.N(delay/2))
+	return time.Now().UTC().Add(delay/2 + rand.N(delay/2)) //nolint:gosec // G404: spreads retries, nothing to guess
 }
 
 func (db *postgresDB) newRunner(q *Queue) (runner, error) {

@@ -66,13 +66,11 @@ func openSQLite(ctx context.Context, path string, c Config) (*sqliteDB, error) {
 	db.write.SetMaxOpenConns(1)
 	db.write.SetMaxIdleConns(1)
 	if err := db.write.PingContext(ctx); err != nil {
-		db.write.Close()
-		return nil, fmt.Errorf("store: open database %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("store: open database %s: %w", path, err), db.write.Close())
 	}
 	db.read, err = open(url.Values{"_pragma": {"query_only(1)", "cache_size(-8000)"}})
 	if err != nil {
-		db.write.Close()
-		return nil, fmt.Errorf("store: open database %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("store: open database %s: %w", path, err), db.write.Close())
 	}
 	readers := c.MaxConnections
 	if readers == 0 {
@@ -83,7 +81,7 @@ func openSQLite(ctx context.Context, path string, c Config) (*sqliteDB, error) {
 	db.writeCache, db.readCache = newStatementCache(db.write), newStatementCache(db.read)
 	db.jobs, err = river.NewClient(sqliteDriver{Driver: riversqlite.New(db.write)}, insertOnly(c.Logger))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("store: queue: %w", err), db.close())
+		return nil, errors.Join(fmt.Errorf("store: queue: %w", err), db.close()) //nolint:contextcheck // what was opened is closed, whatever ended the context
 	}
 	return db, nil
 }
@@ -127,12 +125,10 @@ func (db *sqliteDB) lockRow() string { return "" } // the transaction holds the 
 func (db *sqliteDB) ping(ctx context.Context) error { return db.read.PingContext(ctx) }
 
 func (db *sqliteDB) close() error {
-	db.readCache.close()
-	db.writeCache.close()
-	errRead := db.read.Close()
+	errs := []error{db.readCache.close(), db.writeCache.close(), db.read.Close()}
 	// The last connection to close writes the log back; checkpointing before it reports what goes wrong.
-	_, errCheckpoint := db.write.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
-	return errors.Join(errRead, errCheckpoint, db.write.Close())
+	_, err := db.write.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+	return errors.Join(append(errs, err, db.write.Close())...)
 }
 
 func (db *sqliteDB) migrate(ctx context.Context, logger *slog.Logger) error {
@@ -189,12 +185,12 @@ func (t *sqliteTx) prepared(ctx context.Context, query string) *sql.Stmt {
 
 func (t *sqliteTx) commit(context.Context) error {
 	err := t.tx.Commit()
-	t.cache.add(t.fresh)
+	t.cache.add(t.fresh) //nolint:contextcheck // as in add
 	return err
 }
 
 func (t *sqliteTx) rollback() {
-	t.tx.Rollback() // fails only when the transaction is over
+	_ = t.tx.Rollback() // fails only when the transaction is over
 	t.cache.add(t.fresh)
 }
 
@@ -206,7 +202,7 @@ func (t *sqliteTx) enqueue(ctx context.Context, job jobArgs, notBefore time.Time
 // sqlRows is sql.Rows with the Close that pgx.Rows has.
 type sqlRows struct{ *sql.Rows }
 
-func (r sqlRows) Close() { r.Rows.Close() } // Err has reported what Close could
+func (r sqlRows) Close() { _ = r.Rows.Close() } // Err has reported what Close could
 
 // statementCache keeps statements prepared between transactions. It prepares only after a transaction has given its
 // connection back: within one, preparing would wait for a second connection of a pool that may have no other.
@@ -237,13 +233,14 @@ func (c *statementCache) add(queries []string) {
 		if full || known {
 			continue
 		}
-		stmt, err := c.db.Prepare(q)
+		// The statement outlives the transaction that asked for it first, and the context of that.
+		stmt, err := c.db.PrepareContext(context.Background(), q)
 		if err != nil {
 			continue // the statement itself reports its error where it runs
 		}
 		c.mu.Lock()
 		if c.m == nil || c.m[q] != nil {
-			stmt.Close()
+			_ = stmt.Close() // nothing ran on it
 		} else {
 			c.m[q] = stmt
 		}
@@ -251,13 +248,15 @@ func (c *statementCache) add(queries []string) {
 	}
 }
 
-func (c *statementCache) close() {
+func (c *statementCache) close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var errs []error
 	for _, stmt := range c.m {
-		stmt.Close()
+		errs = append(errs, stmt.Close())
 	}
 	c.m = nil
+	return errors.Join(errs...)
 }
 
 // What statements' errors mean to callers, on both databases.

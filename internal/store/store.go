@@ -128,7 +128,7 @@ func (db *DB) Tx(ctx context.Context, fn func(signing.Tx) error) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(pause/2 + rand.N(pause)):
+		case <-time.After(pause/2 + rand.N(pause)): //nolint:gosec // G404: spreads repetitions, nothing to guess
 		}
 		pause = min(2*pause, longestPause)
 	}

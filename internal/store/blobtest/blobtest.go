@@ -79,7 +79,7 @@ func testRoundTrip(t *testing.T, b signing.Blobs) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, err := r.ReadAt(make([]byte, 4), r.Size()); n != 0 || err != io.EOF {
+		if n, err := r.ReadAt(make([]byte, 4), r.Size()); n != 0 || !errors.Is(err, io.EOF) {
 			t.Errorf("reading at the end: %d, %v", n, err)
 		}
 		// Deleting an open blob does not disturb its reader.

@@ -55,7 +55,7 @@ func URL(t testing.TB) string {
 		t.Fatalf("create database: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := admin("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
+		if err := admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Errorf("drop database: %v", err)
 		}
 	})
@@ -86,18 +86,16 @@ func create() (string, error) {
 	defer server.mu.Unlock()
 	server.count++
 	name := "test_" + strconv.Itoa(server.count)
-	return name, admin("CREATE DATABASE " + name + " TEMPLATE " + template)
+	return name, admin(context.Background(), "CREATE DATABASE "+name+" TEMPLATE "+template)
 }
 
-func admin(sql string) error {
-	ctx := context.Background()
+func admin(ctx context.Context, sql string) error {
 	c, err := pgx.Connect(ctx, url("postgres"))
 	if err != nil {
 		return err
 	}
-	defer c.Close(ctx)
 	_, err = c.Exec(ctx, sql)
-	return err
+	return errors.Join(err, c.Close(ctx))
 }
 
 // binaries returns the directory of the newest installed server.
@@ -171,7 +169,7 @@ func start() error {
 		return err
 	}
 	server.dir = dir
-	cmd := exec.Command("/bin/sh", "-c", script, "sh", bin, dir)
+	cmd := exec.Command("/bin/sh", "-c", script, "sh", bin, dir) //nolint:noctx // it lives as long as this process, whose end closes its input
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8"}
 	// A process group of its own: an interrupt from the keyboard is for the tests, whose end then ends the server.
@@ -197,13 +195,12 @@ func start() error {
 	for {
 		c, err := pgx.Connect(ctx, url("postgres"))
 		if err == nil {
-			c.Close(ctx)
-			return migrateTemplate(ctx)
+			return errors.Join(c.Close(ctx), migrateTemplate(ctx))
 		}
 		select {
-		case <-ended:
+		case err := <-ended:
 			log, _ := os.ReadFile(filepath.Join(dir, "log"))
-			return fmt.Errorf("the server ended: %s", strings.TrimSpace(string(log)))
+			return errors.Join(fmt.Errorf("the server ended: %s", strings.TrimSpace(string(log))), err)
 		case <-ctx.Done():
 			return fmt.Errorf("the server does not answer: %w", err)
 		case <-tick.C:
@@ -212,7 +209,7 @@ func start() error {
 }
 
 func migrateTemplate(ctx context.Context) error {
-	if err := admin("CREATE DATABASE " + template); err != nil {
+	if err := admin(ctx, "CREATE DATABASE "+template); err != nil {
 		return err
 	}
 	db, err := store.Open(ctx, store.Config{URL: url(template)})

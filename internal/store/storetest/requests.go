@@ -88,7 +88,7 @@ func testRequests(t *testing.T, e *env) {
 func testRequestLists(t *testing.T, e *env) {
 	w, other := e.world("Acme"), e.world("Other")
 	org := w.Organization.ID
-	random := rand.New(rand.NewPCG(1, 2))
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // G404: the same requests in every run
 	second := w.NewPolicy("test-signing", base)
 	project := &signing.Project{ID: signing.NewID(), OrganizationID: org, Slug: "lib", Name: "Lib", Active: true, CreatedAt: base}
 	third := w.NewPolicy("lib-signing", base)

@@ -215,7 +215,7 @@ func (e *env) checkSlugs(insert func(tx signing.Tx, slug string) error, find fun
 		// A conflict is no failed statement: the transaction may go on.
 		e.do(func(tx signing.Tx) error {
 			if err := insert(tx, second); signing.KindOf(err) != signing.KindConflict {
-				return fmt.Errorf("got %v, want a conflict", err)
+				return errors.Join(errors.New("want a conflict"), err)
 			}
 			return find(tx, first)
 		})

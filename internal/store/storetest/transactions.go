@@ -130,7 +130,7 @@ func testTransactions(t *testing.T, e *env) {
 			return err
 		}
 		return errStop
-	}); err != errStop {
+	}); !errors.Is(err, errStop) {
 		t.Errorf("got %v", err)
 	}
 	e.equal(find("p1"), signing.KindNotFound)
@@ -138,7 +138,7 @@ func testTransactions(t *testing.T, e *env) {
 	// A panic undoes everything and goes on; the store stays usable.
 	func() {
 		defer func() { e.equal(recover(), any("boom")) }()
-		e.store.Tx(ctx, func(tx signing.Tx) error {
+		_ = e.store.Tx(ctx, func(tx signing.Tx) error {
 			if err := tx.InsertProject(ctx, project("p2")); err != nil {
 				return err
 			}
@@ -157,7 +157,9 @@ func testTransactions(t *testing.T, e *env) {
 		if err := tx.InsertPolicy(ctx, wrong); signing.KindOf(err) != signing.KindInvalid {
 			t.Errorf("got %v", err)
 		}
-		tx.InsertProject(ctx, project("p4"))
+		if err := tx.InsertProject(ctx, project("p4")); err == nil {
+			t.Error("a statement followed a failed one")
+		}
 		return nil
 	}); err == nil {
 		t.Error("a transaction with a failed statement committed")
