@@ -169,7 +169,6 @@ func BenchmarkSignLargeZIP(b *testing.B) {
 	content := makeZIP(b, files...)
 	c := mustParse(b, configure(`<zip-file><pe-file path="bin/*.dll" max-matches="unbounded"><authenticode-sign/></pe-file></zip-file>`))
 	b.SetBytes(size)
-	files = nil
 	runtime.GC()
 	stop, peak := watchHeap()
 	for b.Loop() {
