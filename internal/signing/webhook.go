@@ -115,7 +115,7 @@ func (s *Service) RotateWebhookSecret(ctx context.Context, a Actor, id ID, versi
 		return nil, "", err
 	}
 	w, err = s.editWebhook(ctx, a, id, version, func(w *Webhook) error {
-		w.SealedSecret, w.SecretChangedAt = sealed, s.now()
+		w.SealedSecret, w.SecretChangedAt = sealed, later(s.now(), w.SecretChangedAt)
 		return nil
 	})
 	if err != nil {
@@ -319,9 +319,12 @@ func (s *Service) applyWebhook(w *Webhook, e WebhookEdit, sealedHeader []byte) e
 	if e.HeaderName != nil {
 		w.HeaderName = *e.HeaderName
 	}
-	if e.HeaderValue != nil {
-		now := s.now()
-		w.SealedHeader, w.HeaderChangedAt = sealedHeader, &now
+	if e.HeaderValue != nil && len(sealedHeader)+len(w.SealedHeader) > 0 {
+		changed := s.now()
+		if w.HeaderChangedAt != nil {
+			changed = later(changed, *w.HeaderChangedAt)
+		}
+		w.SealedHeader, w.HeaderChangedAt = sealedHeader, &changed
 	}
 	if w.HeaderName = cmp.Or(w.HeaderName, "Authorization"); len(w.SealedHeader) == 0 {
 		w.HeaderName = ""
@@ -329,6 +332,14 @@ func (s *Service) applyWebhook(w *Webhook, e WebhookEdit, sealedHeader []byte) e
 		v.add("HeaderName", "'%s' cannot be used as a header's name.", truncate(w.HeaderName, 100))
 	}
 	return v.err()
+}
+
+// later returns now, moved so that it is after another time: a secret that changed shows by its time alone.
+func later(now, than time.Time) time.Time {
+	if now.After(than) {
+		return now
+	}
+	return than.Add(time.Microsecond)
 }
 
 // urlOrigin returns a URL's scheme and host with port (RFC 6454, section 4).

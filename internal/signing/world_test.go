@@ -23,6 +23,7 @@ type world struct {
 	db    *store.DB
 	blobs signing.Blobs
 	clock *clock
+	dir   string // of the database
 
 	Admin, CI, Approver, Second, Stranger, Foreigner signing.Actor
 	BuildSystem                                      signing.ID
@@ -100,6 +101,7 @@ func newWorld(t *testing.T, options ...option) *world {
 
 func openWorld(ctx context.Context, dir string, options ...option) (*world, error) {
 	w := template.w
+	w.dir = dir
 	w.clock = &clock{now: time.Now().UTC().Truncate(time.Microsecond)}
 	var err error
 	if w.db, err = store.Open(ctx, store.Config{URL: filepath.Join(dir, "db")}); err != nil {

@@ -1,0 +1,323 @@
+package signing_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/countersign-dev/countersign/internal/keystore/software"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+// outside is everybody who gets messages: mailboxes and webhook receivers.
+type outside struct {
+	mu    sync.Mutex
+	mail  []signing.Mail
+	calls []signing.WebhookCall
+	// answer decides how a delivery ends; nil takes everything.
+	answer func(id signing.ID) (signing.Receipt, error)
+}
+
+func (o *outside) take(id signing.ID, keep func()) (signing.Receipt, error) {
+	o.mu.Lock()
+	answer := o.answer
+	keep()
+	o.mu.Unlock()
+	if answer != nil {
+		return answer(id)
+	}
+	return signing.Receipt{Status: 200, Response: "thanks"}, nil
+}
+
+func (o *outside) SendMail(_ context.Context, m signing.Mail) (signing.Receipt, error) {
+	return o.take(m.ID, func() { o.mail = append(o.mail, m) })
+}
+
+func (o *outside) Check(url string) error {
+	if !strings.HasPrefix(url, "https://") {
+		return errors.New("use https")
+	}
+	return nil
+}
+
+func (o *outside) Call(_ context.Context, c signing.WebhookCall) (signing.Receipt, error) {
+	return o.take(c.ID, func() { o.calls = append(o.calls, c) })
+}
+
+// letters returns the mails since the last call, as "receiver: event (why)", sorted.
+func (o *outside) letters() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var list []string
+	for _, m := range o.mail {
+		name, _, _ := strings.Cut(m.To, "@")
+		list = append(list, fmt.Sprintf("%s: %s (%s)", name, m.Notice.Event, m.Notice.Why))
+	}
+	o.mail = nil
+	slices.Sort(list)
+	return list
+}
+
+func withMessages(o *outside) option {
+	return func(c *signing.Config) {
+		keeper, err := software.OpenKeeper(context.Background(), "base64key://MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", nil)
+		if err != nil {
+			panic(err)
+		}
+		c.Mail, c.Webhooks, c.Secrets = o, o, keeper
+	}
+}
+
+// deliveries returns the organization's messages, oldest first.
+func (w *world) deliveries(t *testing.T, q signing.DeliveryQuery) []*signing.Delivery {
+	t.Helper()
+	q.Limit = 200
+	page, err := w.Deliveries(t.Context(), w.Admin, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(page.Items)
+	return page.Items
+}
+
+// deliverAll lets workers make every delivery that is due.
+func (w *world) deliverAll(t *testing.T) {
+	t.Helper()
+	for _, d := range w.deliveries(t, signing.DeliveryQuery{State: signing.DeliveryPending}) {
+		if err := w.Deliver(t.Context(), d.ID); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// people makes a signing policy "mails" whose submitter is the stranger, and whose approvers are the approver and, through
+// two groups that contain each other, the second, the stranger and a deactivated user.
+func (w *world) people(t *testing.T, rules signing.PolicyRules) {
+	t.Helper()
+	ctx := t.Context()
+	gone, err := w.CreateUser(ctx, w.Admin, signing.NewUser{Kind: signing.Interactive, Name: "gone", Email: "gone@acme.example"})
+	if err == nil {
+		_, err = w.EditUser(ctx, w.Admin, gone.ID, signing.UserEdit{Active: ptr(false)})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := func(id signing.ID) signing.Subject { return signing.Subject{Kind: signing.SubjectUser, ID: id} }
+	inner, err := w.CreateGroup(ctx, w.Admin, signing.GroupEdit{Name: ptr("inner"), Members: ptr([]signing.Subject{user(w.Second.UserID), user(gone.ID), user(w.CI.UserID)})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	outer, err := w.CreateGroup(ctx, w.Admin, signing.GroupEdit{Name: ptr("outer"), Members: ptr([]signing.Subject{{Kind: signing.SubjectGroup, ID: inner.ID}, user(w.Stranger.UserID), user(w.Approver.UserID)})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	members := append(inner.Members, signing.Subject{Kind: signing.SubjectGroup, ID: outer.ID})
+	if _, err := w.EditGroup(ctx, w.Admin, inner.ID, signing.GroupEdit{Members: &members}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.CreatePolicy(ctx, w.Admin, "app", signing.PolicyEdit{
+		Slug: ptr("mails"), Name: ptr("Mails"), CertificateSlug: ptr("release"), Rules: &rules,
+		Submitters: ptr([]signing.Subject{user(w.Stranger.UserID), user(w.CI.UserID)}),
+		Approvers:  ptr([]signing.Subject{user(w.Approver.UserID), {Kind: signing.SubjectGroup, ID: outer.ID}}),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.Second.Groups, w.Stranger.Groups = []signing.ID{inner.ID, outer.ID}, []signing.ID{outer.ID, inner.ID}
+}
+
+// TestWhoGetsMail walks through the life of requests.
+func TestWhoGetsMail(t *testing.T) {
+	t.Parallel()
+	o := &outside{}
+	w := newWorld(t, withMessages(o))
+	ctx := t.Context()
+	w.people(t, signing.PolicyRules{RequiredApprovals: 2, SubmitterMayNotApprove: true})
+	told := func(what string, want ...string) {
+		t.Helper()
+		w.deliverAll(t)
+		if d := cmp.Diff(want, o.letters()); d != "" {
+			t.Errorf("%s (-want +got):\n%s", what, d)
+		}
+	}
+	r := w.submitAs(t, w.Stranger, "mails", func(s *signing.Submission) { s.Description = "please" })
+	told("submitted")
+	w.advance(t, r.ID)
+	told("waits", "approver: ApprovalRequested (Approver)", "second: ApprovalRequested (Approver)") // not the submitter, nor the deactivated, nor CI
+	for _, a := range []signing.Actor{w.Approver, w.Second} {
+		if _, err := w.Approve(ctx, a, r.ID, "fine"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told("approved")
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "mails", signing.PolicyEdit{Description: ptr("changed")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowWaitingForApproval {
+		t.Fatalf("%s", got.Workflow)
+	}
+	told("approvals fell", "approver: ApprovalsFell (Approver)", "second: ApprovalsFell (Approver)")
+	for _, a := range []signing.Actor{w.Second, w.Approver} {
+		if _, err := w.Approve(ctx, a, r.ID, "still fine"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.advance(t, r.ID)
+	told("completed", "stranger: Completed (Submitter)")
+
+	// CI resubmits the person's request: both submitters are told, as far as they have an address.
+	again, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: r.ID, PolicySlug: "mails"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.advance(t, again.ID)
+	told("resubmit waits", "approver: ApprovalRequested (Approver)", "second: ApprovalRequested (Approver)", "stranger: ApprovalRequested (Approver)")
+	if _, err := w.Deny(ctx, w.Approver, again.ID, "not tested"); err != nil {
+		t.Fatal(err)
+	}
+	w.deliverAll(t)
+	if n := o.mail[0].Notice; n.By != "approver" || n.Reason != "not tested" || n.Description != "please" || n.OriginalID != r.ID || n.FileName != "app.exe" ||
+		n.Project != "app" || n.Policy != "Mails" || n.Organization != "Acme" || n.Submitter != "ci" || n.SHA256 != r.Unsigned.SHA256 {
+		t.Errorf("notice %+v", n)
+	}
+	told("denied", "stranger: Denied (OriginalSubmitter)")
+
+	// Under a policy that the original's submitter has nothing to do with, she is told nothing.
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "mails", signing.PolicyEdit{Submitters: ptr([]signing.Subject{{Kind: signing.SubjectUser, ID: w.CI.UserID}}), Approvers: ptr([]signing.Subject{})}); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: r.ID, PolicySlug: "test-signing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.advance(t, foreign.ID)
+	told("resubmit out of sight")
+}
+
+// TestFinalMails covers the other ends of a request.
+func TestFinalMails(t *testing.T) {
+	t.Parallel()
+	o := &outside{}
+	w := newWorld(t, withMessages(o))
+	ctx := t.Context()
+	w.people(t, signing.PolicyRules{RequiredApprovals: 1})
+	r := w.submitAs(t, w.Stranger, "mails")
+	if _, err := w.Cancel(ctx, w.Stranger, r.ID, "my mistake"); err != nil {
+		t.Fatal(err)
+	}
+	st, err := w.Stage(ctx, w.Stranger, "bad.exe", strings.NewReader("not a program"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = w.submitAs(t, w.Stranger, "mails", func(s *signing.Submission) { s.Artifact = st })
+	w.advance(t, r.ID)
+	// Refused on arrival.
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "mails", signing.PolicyEdit{Rules: &signing.PolicyRules{VerifyOrigin: true}}); err != nil {
+		t.Fatal(err)
+	}
+	w.submitAs(t, w.Stranger, "mails")
+	w.deliverAll(t)
+	reasons := []string{o.mail[0].Notice.Reason, o.mail[1].Notice.Reason, o.mail[2].Notice.Reason}
+	if reasons[0] != "my mistake" || !strings.Contains(reasons[1], "bad.exe") || !strings.Contains(reasons[2], "The signing policy refuses") {
+		t.Errorf("reasons %q", reasons)
+	}
+	if d := cmp.Diff([]string{"stranger: Canceled (Submitter)", "stranger: Failed (Submitter)", "stranger: Failed (Submitter)"}, o.letters()); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestNotificationLevels is the table of levels: what a user chose, what the policy says, and what an approver and a
+// submitter then get of the two kinds of event.
+func TestNotificationLevels(t *testing.T) {
+	t.Parallel()
+	const (
+		asked    = "ApprovalRequested"
+		finished = "Completed"
+	)
+	all, none := asked+" "+finished, ""
+	for _, c := range []struct {
+		user, policy        signing.NotificationLevel
+		approver, submitter string
+	}{
+		{"", "", asked, finished},
+		{signing.NotifyDefault, signing.NotifyDefault, asked, finished},
+		{signing.NotifyDefault, signing.NotifyAll, all, all},
+		{signing.NotifyDefault, signing.NotifyNone, none, none},
+		{signing.NotifyAll, "", all, all},
+		{signing.NotifyAll, signing.NotifyAll, all, all},
+		{signing.NotifyAll, signing.NotifyNone, all, all},
+		{signing.NotifyNone, "", none, none},
+		{signing.NotifyNone, signing.NotifyAll, none, none},
+		{signing.NotifyNone, signing.NotifyNone, none, none},
+	} {
+		t.Run(fmt.Sprintf("user %q, policy %q", c.user, c.policy), func(t *testing.T) {
+			t.Parallel()
+			o := &outside{}
+			w := newWorld(t, withMessages(o))
+			w.people(t, signing.PolicyRules{RequiredApprovals: 1, SubmitterMayNotApprove: true, Notifications: c.policy})
+			for _, a := range []signing.Actor{w.Approver, w.Stranger} {
+				if _, err := w.SetNotificationLevel(t.Context(), a, c.user); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := w.EditUser(t.Context(), w.Admin, w.Second.UserID, signing.UserEdit{NotificationLevel: ptr(signing.NotifyNone)}); err != nil {
+				t.Fatal(err)
+			}
+			r := w.submitAs(t, w.Stranger, "mails")
+			w.advance(t, r.ID)
+			if _, err := w.Approve(t.Context(), w.Approver, r.ID, ""); err != nil {
+				t.Fatal(err)
+			}
+			w.advance(t, r.ID)
+			w.deliverAll(t)
+			got := map[string][]string{}
+			for _, m := range o.mail {
+				got[m.To] = append(got[m.To], string(m.Notice.Event))
+			}
+			want := map[string][]string{}
+			for to, events := range map[string]string{"approver@acme.example": c.approver, "stranger@acme.example": c.submitter} {
+				if events != "" {
+					want[to] = strings.Fields(events)
+				}
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestNotificationLevelIsChecked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, err := w.SetNotificationLevel(t.Context(), w.Approver, "Loud")
+	wantKind(t, err, signing.KindInvalid)
+	_, err = w.EditPolicy(t.Context(), w.Admin, "app", "test-signing", signing.PolicyEdit{Rules: &signing.PolicyRules{Notifications: "Loud"}})
+	wantKind(t, err, signing.KindInvalid)
+	_, err = w.EditUser(t.Context(), w.Admin, w.Second.UserID, signing.UserEdit{NotificationLevel: ptr(signing.NotificationLevel("all"))})
+	wantKind(t, err, signing.KindInvalid)
+	_, err = w.SetNotificationLevel(t.Context(), signing.Actor{}, signing.NotifyAll)
+	if err == nil {
+		t.Error("nobody chose a level")
+	}
+	u, err := w.SetNotificationLevel(t.Context(), w.Approver, signing.NotifyNone)
+	if err != nil || u.NotificationLevel != signing.NotifyNone || u.ID != w.Approver.UserID {
+		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+// TestNoMailServer: without one, nothing is stored for anybody.
+func TestNoMailServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.submit(t, "release-signing")
+	w.advance(t, r.ID)
+	if list := w.deliveries(t, signing.DeliveryQuery{}); len(list) != 0 {
+		t.Errorf("deliveries %+v", list)
+	}
+}
