@@ -92,7 +92,7 @@ func parse(files ...string) (map[string]facts, error) {
 
 // parseModule parses the module's files and the counterexamples.
 var parseModule = sync.OnceValues(func() (map[string]facts, error) {
-	files := []string{broken, forbidden}
+	files := []string{broken, forbidden, live}
 	err := filepath.WalkDir("Countersign", func(path string, _ fs.DirEntry, err error) error {
 		if slices.Contains([]string{".ps1", ".psm1", ".psd1", ".ps1xml"}, filepath.Ext(path)) {
 			files = append(files, path)
@@ -108,6 +108,7 @@ var parseModule = sync.OnceValues(func() (map[string]facts, error) {
 const (
 	broken    = "testdata/syntax/broken.ps1"
 	forbidden = "testdata/syntax/forbidden.ps1"
+	live      = "test/live.ps1"
 	commands  = "Countersign/Countersign.psm1"
 	manifest  = "Countersign/Countersign.psd1"
 )
@@ -120,8 +121,9 @@ func sources(t *testing.T) map[string]facts {
 		t.Fatal(err)
 	}
 	own := maps.Clone(all)
-	delete(own, broken)
-	delete(own, forbidden)
+	for _, other := range []string{broken, forbidden, live} {
+		delete(own, other)
+	}
 	if len(own) < 4 {
 		t.Fatalf("found %d files", len(own))
 	}
@@ -209,6 +211,18 @@ func TestGrammar(t *testing.T) {
 		if _, ok := called[name]; !ok && !slices.Contains(exported, name) {
 			t.Errorf("%s is never called", name)
 		}
+	}
+}
+
+// TestLiveScript keeps the script that only machines with PowerShell run in the language.
+func TestLiveScript(t *testing.T) {
+	t.Parallel()
+	all, err := parseModule()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all[live].Broken {
+		t.Errorf("%s:%d: not the grammar's: %s", live, p.Line, p.Text)
 	}
 }
 

@@ -11,6 +11,7 @@ using System.Net;
 using System.Net.Http;
 using System.Net.Http.Headers;
 using System.Net.Sockets;
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
 using System.Threading.Tasks;
@@ -50,7 +51,7 @@ static class Record
             Text("ProjectSlug", "app"), Text("SigningPolicySlug", "test-signing"), Text("Description", ""),
             Text("ArtifactRetrievalLink.Url", "https://files.example.com/my+program.exe"),
             Text("ArtifactRetrievalLink.FileName", "my program.exe"),
-            Text("ArtifactRetrievalLink.Sha256Hash", "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"),
+            Text("ArtifactRetrievalLink.Sha256Hash", BitConverter.ToString(SHA256.Create().ComputeHash(artifact)).Replace("-", "")),
             Text("ArtifactRetrievalLink.HttpHeaders[0].Key", "Authorization"),
             Text("ArtifactRetrievalLink.HttpHeaders[0].Value", "Bearer files"));
         Post("resubmit", "Resubmit", "TOKEN",
