@@ -101,6 +101,11 @@ type ClientInterface interface {
 	// Corresponds with GET /healthz (the `GetHealth` operationId).
 	GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListAuditEventsPre List the audit log, newest first (deprecated prefix)
+	//
+	// Corresponds with GET /v1-pre/{organizationId}/AuditLog/Events (the `ListAuditEventsPre` operationId).
+	ListAuditEventsPre(ctx context.Context, organizationID OrganizationID, params *ListAuditEventsPreParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetSystemInfo Version and addresses of this installation
 	//
 	// Corresponds with GET /v1/Meta/SystemInfo (the `GetSystemInfo` operationId).
@@ -114,6 +119,108 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/{organizationId}/ArtifactConfigurations/Analyze (the `AnalyzeArtifact` operationId).
 	AnalyzeArtifactWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAuditEvents List the audit log, newest first
+	//
+	// Corresponds with GET /v1/{organizationId}/AuditLog/Events (the `ListAuditEvents` operationId).
+	ListAuditEvents(ctx context.Context, organizationID OrganizationID, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportAuditEvents Export the audit log, oldest first
+	//
+	// `JsonLines` gives the exact text of each entry in a line, so that `countersign audit verify` and others can recalculate the hash
+	// chain. `Csv` is for spreadsheets.
+	//
+	// Corresponds with GET /v1/{organizationId}/AuditLog/Events/Export (the `ExportAuditEvents` operationId).
+	ExportAuditEvents(ctx context.Context, organizationID OrganizationID, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListCIUsers The CI users of the organization, by name
+	//
+	// Corresponds with GET /v1/{organizationId}/CIUsers (the `ListCIUsers` operationId).
+	ListCIUsers(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateCIUserWithBody Create a CI user with an API token
+	//
+	// The API token is in this answer alone.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers (the `CreateCIUser` operationId).
+	CreateCIUserWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateCIUser Create a CI user with an API token
+	//
+	// The API token is in this answer alone.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers (the `CreateCIUser` operationId).
+	CreateCIUser(ctx context.Context, organizationID OrganizationID, body CreateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMyCIUser The CI user who asks
+	//
+	// Corresponds with GET /v1/{organizationId}/CIUsers/Me (the `GetMyCIUser` operationId).
+	GetMyCIUser(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCIUser A CI user
+	//
+	// Corresponds with GET /v1/{organizationId}/CIUsers/{userId} (the `GetCIUser` operationId).
+	GetCIUser(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateCIUserWithBody Activate a CI user
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Activate (the `ActivateCIUser` operationId).
+	ActivateCIUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateCIUser Activate a CI user
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Activate (the `ActivateCIUser` operationId).
+	ActivateCIUser(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateCIUserWithBody Deactivate a CI user
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Deactivate (the `DeactivateCIUser` operationId).
+	DeactivateCIUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateCIUser Deactivate a CI user
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Deactivate (the `DeactivateCIUser` operationId).
+	DeactivateCIUser(ctx context.Context, organizationID OrganizationID, userID UserID, body DeactivateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditCIUserWithBody Change a CI user
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Edit (the `EditCIUser` operationId).
+	EditCIUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditCIUser Change a CI user
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Edit (the `EditCIUser` operationId).
+	EditCIUser(ctx context.Context, organizationID OrganizationID, userID UserID, body EditCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegenerateCIUserTokenWithBody Replace a CI user's API tokens by a new one
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken (the `RegenerateCIUserToken` operationId).
+	RegenerateCIUserTokenWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegenerateCIUserToken Replace a CI user's API tokens by a new one
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken (the `RegenerateCIUserToken` operationId).
+	RegenerateCIUserToken(ctx context.Context, organizationID OrganizationID, userID UserID, body RegenerateCIUserTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCertificates The organization's certificates, by name
 	//
@@ -166,10 +273,52 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/{organizationId}/Certificates/{certificateSlug} (the `GetCertificate` operationId).
 	GetCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ActivateCertificateWithBody Activate a certificate
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate (the `ActivateCertificate` operationId).
+	ActivateCertificateWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateCertificate Activate a certificate
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate (the `ActivateCertificate` operationId).
+	ActivateCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body ActivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetCertificateSigningRequest The certificate signing request (PKCS#10), PEM
 	//
 	// Corresponds with GET /v1/{organizationId}/Certificates/{certificateSlug}/CertificateSigningRequest (the `GetCertificateSigningRequest` operationId).
 	GetCertificateSigningRequest(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateCertificateWithBody Deactivate a certificate
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
+	DeactivateCertificateWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateCertificate Deactivate a certificate
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
+	DeactivateCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeactivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditCertificateWithBody Change the name or the restrictions of a certificate
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit (the `EditCertificate` operationId).
+	EditCertificateWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditCertificate Change the name or the restrictions of a certificate
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit (the `EditCertificate` operationId).
+	EditCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body EditCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UploadX509CertificateWithBody Upload the issued certificate or a renewed chain
 	//
@@ -186,30 +335,284 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/{organizationId}/Certificates/{certificateSlug}/X509Certificate (the `GetX509Certificate` operationId).
 	GetX509Certificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListInteractiveUsers The people of the organization, by name
+	//
+	// Corresponds with GET /v1/{organizationId}/InteractiveUsers (the `ListInteractiveUsers` operationId).
+	ListInteractiveUsers(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateInteractiveUserWithBody Invite somebody
+	//
+	// The invitation, with which the user sets up sign-in, is in this answer alone.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers (the `CreateInteractiveUser` operationId).
+	CreateInteractiveUserWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateInteractiveUser Invite somebody
+	//
+	// The invitation, with which the user sets up sign-in, is in this answer alone.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers (the `CreateInteractiveUser` operationId).
+	CreateInteractiveUser(ctx context.Context, organizationID OrganizationID, body CreateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMyInteractiveUser The interactive user who asks
+	//
+	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/Me (the `GetMyInteractiveUser` operationId).
+	GetMyInteractiveUser(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetInteractiveUser A person
+	//
+	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId} (the `GetInteractiveUser` operationId).
+	GetInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateInteractiveUserWithBody Activate a person
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate (the `ActivateInteractiveUser` operationId).
+	ActivateInteractiveUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateInteractiveUser Activate a person
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate (the `ActivateInteractiveUser` operationId).
+	ActivateInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateInteractiveUserWithBody Deactivate a person
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate (the `DeactivateInteractiveUser` operationId).
+	DeactivateInteractiveUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateInteractiveUser Deactivate a person
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate (the `DeactivateInteractiveUser` operationId).
+	DeactivateInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, body DeactivateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditInteractiveUserWithBody Change a person
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit (the `EditInteractiveUser` operationId).
+	EditInteractiveUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditInteractiveUser Change a person
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit (the `EditInteractiveUser` operationId).
+	EditInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, body EditInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegenerateInteractiveUserTokenWithBody Replace one's own API tokens by a new one
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken (the `RegenerateInteractiveUserToken` operationId).
+	RegenerateInteractiveUserTokenWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegenerateInteractiveUserToken Replace one's own API tokens by a new one
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken (the `RegenerateInteractiveUserToken` operationId).
+	RegenerateInteractiveUserToken(ctx context.Context, organizationID OrganizationID, userID UserID, body RegenerateInteractiveUserTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReinviteInteractiveUser Invite somebody again
+	//
+	// For those who lost their password or passkey, or whose invitation expired.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite (the `ReinviteInteractiveUser` operationId).
+	ReinviteInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetOrganization The organization and its rules
+	//
+	// Corresponds with GET /v1/{organizationId}/Organization (the `GetOrganization` operationId).
+	GetOrganization(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditOrganizationWithBody Change the organization
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Organization/Edit (the `EditOrganization` operationId).
+	EditOrganizationWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditOrganization Change the organization
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Organization/Edit (the `EditOrganization` operationId).
+	EditOrganization(ctx context.Context, organizationID OrganizationID, body EditOrganizationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListProjects The projects that the caller may read, by name
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects (the `ListProjects` operationId).
 	ListProjects(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateProjectWithBody Create a project
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects (the `CreateProject` operationId).
+	CreateProjectWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateProject Create a project
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects (the `CreateProject` operationId).
+	CreateProject(ctx context.Context, organizationID OrganizationID, body CreateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetProject A project with its artifact configurations and signing policies
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug} (the `GetProject` operationId).
 	GetProject(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ActivateProjectWithBody Activate a project
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Activate (the `ActivateProject` operationId).
+	ActivateProjectWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateProject Activate a project
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Activate (the `ActivateProject` operationId).
+	ActivateProject(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body ActivateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListArtifactConfigurations The project's artifact configurations, by name
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `ListArtifactConfigurations` operationId).
 	ListArtifactConfigurations(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateArtifactConfigurationWithBody Create an artifact configuration
+	//
+	// A project's first one becomes its default.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `CreateArtifactConfiguration` operationId).
+	CreateArtifactConfigurationWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateArtifactConfiguration Create an artifact configuration
+	//
+	// A project's first one becomes its default.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `CreateArtifactConfiguration` operationId).
+	CreateArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body CreateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetArtifactConfiguration An artifact configuration
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug} (the `GetArtifactConfiguration` operationId).
 	GetArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ActivateArtifactConfigurationWithBody Activate an artifact configuration
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate (the `ActivateArtifactConfiguration` operationId).
+	ActivateArtifactConfigurationWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateArtifactConfiguration Activate an artifact configuration
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate (the `ActivateArtifactConfiguration` operationId).
+	ActivateArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body ActivateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateArtifactConfigurationWithBody Deactivate an artifact configuration
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate (the `DeactivateArtifactConfiguration` operationId).
+	DeactivateArtifactConfigurationWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateArtifactConfiguration Deactivate an artifact configuration
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate (the `DeactivateArtifactConfiguration` operationId).
+	DeactivateArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body DeactivateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditArtifactConfigurationWithBody Change the name, slug or description of an artifact configuration
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit (the `EditArtifactConfiguration` operationId).
+	EditArtifactConfigurationWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditArtifactConfiguration Change the name, slug or description of an artifact configuration
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit (the `EditArtifactConfiguration` operationId).
+	EditArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body EditArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditArtifactConfigurationXMLWithBody Give an artifact configuration a new version of its XML
+	//
+	// Signing requests keep the version that they were submitted with.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml (the `EditArtifactConfigurationXML` operationId).
+	EditArtifactConfigurationXMLWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditArtifactConfigurationXML Give an artifact configuration a new version of its XML
+	//
+	// Signing requests keep the version that they were submitted with.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml (the `EditArtifactConfigurationXML` operationId).
+	EditArtifactConfigurationXML(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body EditArtifactConfigurationXMLJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListArtifactConfigurationVersions The versions of an artifact configuration's XML, newest first
+	//
+	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Versions (the `ListArtifactConfigurationVersions` operationId).
+	ListArtifactConfigurationVersions(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetArtifactConfigurationXML An artifact configuration's XML
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Xml (the `GetArtifactConfigurationXML` operationId).
 	GetArtifactConfigurationXML(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, params *GetArtifactConfigurationXMLParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateProjectWithBody Deactivate a project
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate (the `DeactivateProject` operationId).
+	DeactivateProjectWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateProject Deactivate a project
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate (the `DeactivateProject` operationId).
+	DeactivateProject(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body DeactivateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditProjectWithBody Change a project
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Edit (the `EditProject` operationId).
+	EditProjectWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditProject Change a project
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Edit (the `EditProject` operationId).
+	EditProject(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body EditProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PlanArtifactWithBody Dry run, what would be signed
 	//
@@ -222,15 +625,57 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Plan (the `PlanArtifact` operationId).
 	PlanArtifactWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// SetDefaultArtifactConfigurationWithBody Choose the default artifact configuration
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration (the `SetDefaultArtifactConfiguration` operationId).
+	SetDefaultArtifactConfigurationWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetDefaultArtifactConfiguration Choose the default artifact configuration
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration (the `SetDefaultArtifactConfiguration` operationId).
+	SetDefaultArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body SetDefaultArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListSigningPolicies The project's signing policies, by name
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `ListSigningPolicies` operationId).
 	ListSigningPolicies(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreateSigningPolicyWithBody Create a signing policy
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `CreateSigningPolicy` operationId).
+	CreateSigningPolicyWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateSigningPolicy Create a signing policy
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `CreateSigningPolicy` operationId).
+	CreateSigningPolicy(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body CreateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetSigningPolicy A signing policy
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug} (the `GetSigningPolicy` operationId).
 	GetSigningPolicy(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateSigningPolicyWithBody Activate a signing policy
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate (the `ActivateSigningPolicy` operationId).
+	ActivateSigningPolicyWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateSigningPolicy Activate a signing policy
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate (the `ActivateSigningPolicy` operationId).
+	ActivateSigningPolicy(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body ActivateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSigningPolicyCertificate The certificate that a signing policy signs with
 	//
@@ -241,6 +686,62 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Certificate/X509Certificate (the `GetSigningPolicyX509Certificate` operationId).
 	GetSigningPolicyX509Certificate(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateSigningPolicyWithBody Deactivate a signing policy
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
+	DeactivateSigningPolicyWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeactivateSigningPolicy Deactivate a signing policy
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
+	DeactivateSigningPolicy(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body DeactivateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditSigningPolicyWithBody Change a signing policy
+	//
+	// Approvals of waiting requests fall: they were given under other rules.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit (the `EditSigningPolicy` operationId).
+	EditSigningPolicyWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditSigningPolicy Change a signing policy
+	//
+	// Approvals of waiting requests fall: they were given under other rules.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit (the `EditSigningPolicy` operationId).
+	EditSigningPolicy(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body EditSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTrustedBuildSystemLinks The trusted build systems that are linked to a project
+	//
+	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `ListTrustedBuildSystemLinks` operationId).
+	ListTrustedBuildSystemLinks(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LinkTrustedBuildSystemWithBody Link a trusted build system to a project
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `LinkTrustedBuildSystem` operationId).
+	LinkTrustedBuildSystemWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LinkTrustedBuildSystem Link a trusted build system to a project
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `LinkTrustedBuildSystem` operationId).
+	LinkTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body LinkTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnlinkTrustedBuildSystem Remove the link of a trusted build system
+	//
+	// Corresponds with DELETE /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks/{trustedBuildSystemSlug} (the `UnlinkTrustedBuildSystem` operationId).
+	UnlinkTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListSigningRequests List signing requests, newest first
 	//
@@ -266,30 +767,39 @@ type ClientInterface interface {
 	// Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 	// be one to which the caller may submit; its own rules apply.
 	//
+	// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+	// signing policy it is the original's.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-	ResubmitSigningRequestWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ResubmitSigningRequestWithBody(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResubmitSigningRequest Submit a completed request again under another signing policy
 	//
 	// Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 	// be one to which the caller may submit; its own rules apply.
 	//
+	// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+	// signing policy it is the original's.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-	ResubmitSigningRequest(ctx context.Context, organizationID OrganizationID, body ResubmitSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ResubmitSigningRequest(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, body ResubmitSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResubmitSigningRequestWithFormdataBody Submit a completed request again under another signing policy
 	//
 	// Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 	// be one to which the caller may submit; its own rules apply.
 	//
+	// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+	// signing policy it is the original's.
+	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type.
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-	ResubmitSigningRequestWithFormdataBody(ctx context.Context, organizationID OrganizationID, body ResubmitSigningRequestFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ResubmitSigningRequestWithFormdataBody(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, body ResubmitSigningRequestFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SubmitWithArtifactWithBody Submit a signing request with its artifact
 	//
@@ -310,6 +820,25 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifact (the `SubmitWithArtifact` operationId).
 	SubmitWithArtifactWithBody(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SubmitWithArtifactRetrievalLinkWithBody Submit a signing request whose artifact is retrieved from a link
+	//
+	// As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
+	// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifactRetrievalLink (the `SubmitWithArtifactRetrievalLink` operationId).
+	SubmitWithArtifactRetrievalLinkWithBody(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactRetrievalLinkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SubmitWithoutArtifactWithBody Submit a signing request whose artifact is uploaded afterwards
+	//
+	// As `SubmitWithArtifact`, with the announced file name and digest in place of the artifact. What is uploaded must have the digest.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithoutArtifact (the `SubmitWithoutArtifact` operationId).
+	SubmitWithoutArtifactWithBody(ctx context.Context, organizationID OrganizationID, params *SubmitWithoutArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSigningRequest Everything about a signing request
 	//
@@ -404,10 +933,133 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/UnsignedArtifact (the `GetUnsignedArtifact` operationId).
 	GetUnsignedArtifact(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// UploadUnsignedArtifactWithBody Upload the artifact of a request that was submitted without one
+	//
+	// The body is the file itself, no form; its `Content-Type` does not matter. When its digest is not the announced one, the answer
+	// is 400 and the upload may be repeated.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/UploadUnsignedArtifact (the `UploadUnsignedArtifact` operationId).
+	UploadUnsignedArtifactWithBody(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetSigningRequestCertificate The X.509 certificate of the request's signing policy, DER
 	//
 	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/X509Certificate (the `GetSigningRequestCertificate` operationId).
 	GetSigningRequestCertificate(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTrustedBuildSystems The trusted build systems of the organization, by name
+	//
+	// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems (the `ListTrustedBuildSystems` operationId).
+	ListTrustedBuildSystems(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddCustomTrustedBuildSystemWithBody Add a trusted build system with a token
+	//
+	// The token is in this answer alone.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
+	AddCustomTrustedBuildSystemWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddCustomTrustedBuildSystem Add a trusted build system with a token
+	//
+	// The token is in this answer alone.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
+	AddCustomTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, body AddCustomTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetTrustedBuildSystem A trusted build system
+	//
+	// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug} (the `GetTrustedBuildSystem` operationId).
+	GetTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditTrustedBuildSystemWithBody Change a trusted build system
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit (the `EditTrustedBuildSystem` operationId).
+	EditTrustedBuildSystemWithBody(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditTrustedBuildSystem Change a trusted build system
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit (the `EditTrustedBuildSystem` operationId).
+	EditTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, body EditTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegenerateTrustedBuildSystemToken Replace the tokens of a trusted build system by a new one
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken (the `RegenerateTrustedBuildSystemToken` operationId).
+	RegenerateTrustedBuildSystemToken(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListUserGroups The groups of the organization, by name
+	//
+	// Corresponds with GET /v1/{organizationId}/UserGroups (the `ListUserGroups` operationId).
+	ListUserGroups(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateUserGroupWithBody Create a group
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups (the `CreateUserGroup` operationId).
+	CreateUserGroupWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateUserGroup Create a group
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups (the `CreateUserGroup` operationId).
+	CreateUserGroup(ctx context.Context, organizationID OrganizationID, body CreateUserGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetUserGroup A group
+	//
+	// Corresponds with GET /v1/{organizationId}/UserGroups/{groupId} (the `GetUserGroup` operationId).
+	GetUserGroup(ctx context.Context, organizationID OrganizationID, groupID GroupID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeUserGroupMembersWithBody Replace the members of a group
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
+	ChangeUserGroupMembersWithBody(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeUserGroupMembers Replace the members of a group
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
+	ChangeUserGroupMembers(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ChangeUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditUserGroupWithBody Change the name or description of a group
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Edit (the `EditUserGroup` operationId).
+	EditUserGroupWithBody(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditUserGroup Change the name or description of a group
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Edit (the `EditUserGroup` operationId).
+	EditUserGroup(ctx context.Context, organizationID OrganizationID, groupID GroupID, body EditUserGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifyUserGroupMembersWithBody Add and remove members of a group
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers (the `ModifyUserGroupMembers` operationId).
+	ModifyUserGroupMembersWithBody(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifyUserGroupMembers Add and remove members of a group
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers (the `ModifyUserGroupMembers` operationId).
+	ModifyUserGroupMembers(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ModifyUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // GetArtifactConfigurationSchema The XML schema of artifact configurations
@@ -430,6 +1082,21 @@ func (c *Client) GetArtifactConfigurationSchema(ctx context.Context, reqEditors 
 // Corresponds with GET /healthz (the `GetHealth` operationId).
 func (c *Client) GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetHealthRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAuditEventsPre List the audit log, newest first (deprecated prefix)
+//
+// Corresponds with GET /v1-pre/{organizationId}/AuditLog/Events (the `ListAuditEventsPre` operationId).
+func (c *Client) ListAuditEventsPre(ctx context.Context, organizationID OrganizationID, params *ListAuditEventsPreParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditEventsPreRequest(c.Server, organizationID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -464,6 +1131,258 @@ func (c *Client) GetSystemInfo(ctx context.Context, reqEditors ...RequestEditorF
 // Corresponds with POST /v1/{organizationId}/ArtifactConfigurations/Analyze (the `AnalyzeArtifact` operationId).
 func (c *Client) AnalyzeArtifactWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAnalyzeArtifactRequestWithBody(c.Server, organizationID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAuditEvents List the audit log, newest first
+//
+// Corresponds with GET /v1/{organizationId}/AuditLog/Events (the `ListAuditEvents` operationId).
+func (c *Client) ListAuditEvents(ctx context.Context, organizationID OrganizationID, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditEventsRequest(c.Server, organizationID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportAuditEvents Export the audit log, oldest first
+//
+// `JsonLines` gives the exact text of each entry in a line, so that `countersign audit verify` and others can recalculate the hash
+// chain. `Csv` is for spreadsheets.
+//
+// Corresponds with GET /v1/{organizationId}/AuditLog/Events/Export (the `ExportAuditEvents` operationId).
+func (c *Client) ExportAuditEvents(ctx context.Context, organizationID OrganizationID, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportAuditEventsRequest(c.Server, organizationID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCIUsers The CI users of the organization, by name
+//
+// Corresponds with GET /v1/{organizationId}/CIUsers (the `ListCIUsers` operationId).
+func (c *Client) ListCIUsers(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCIUsersRequest(c.Server, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateCIUserWithBody Create a CI user with an API token
+//
+// The API token is in this answer alone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers (the `CreateCIUser` operationId).
+func (c *Client) CreateCIUserWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateCIUserRequestWithBody(c.Server, organizationID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateCIUser Create a CI user with an API token
+//
+// The API token is in this answer alone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers (the `CreateCIUser` operationId).
+func (c *Client) CreateCIUser(ctx context.Context, organizationID OrganizationID, body CreateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateCIUserRequest(c.Server, organizationID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMyCIUser The CI user who asks
+//
+// Corresponds with GET /v1/{organizationId}/CIUsers/Me (the `GetMyCIUser` operationId).
+func (c *Client) GetMyCIUser(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMyCIUserRequest(c.Server, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCIUser A CI user
+//
+// Corresponds with GET /v1/{organizationId}/CIUsers/{userId} (the `GetCIUser` operationId).
+func (c *Client) GetCIUser(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCIUserRequest(c.Server, organizationID, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateCIUserWithBody Activate a CI user
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Activate (the `ActivateCIUser` operationId).
+func (c *Client) ActivateCIUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateCIUserRequestWithBody(c.Server, organizationID, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateCIUser Activate a CI user
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Activate (the `ActivateCIUser` operationId).
+func (c *Client) ActivateCIUser(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateCIUserRequest(c.Server, organizationID, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateCIUserWithBody Deactivate a CI user
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Deactivate (the `DeactivateCIUser` operationId).
+func (c *Client) DeactivateCIUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateCIUserRequestWithBody(c.Server, organizationID, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateCIUser Deactivate a CI user
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Deactivate (the `DeactivateCIUser` operationId).
+func (c *Client) DeactivateCIUser(ctx context.Context, organizationID OrganizationID, userID UserID, body DeactivateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateCIUserRequest(c.Server, organizationID, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditCIUserWithBody Change a CI user
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Edit (the `EditCIUser` operationId).
+func (c *Client) EditCIUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditCIUserRequestWithBody(c.Server, organizationID, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditCIUser Change a CI user
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Edit (the `EditCIUser` operationId).
+func (c *Client) EditCIUser(ctx context.Context, organizationID OrganizationID, userID UserID, body EditCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditCIUserRequest(c.Server, organizationID, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegenerateCIUserTokenWithBody Replace a CI user's API tokens by a new one
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken (the `RegenerateCIUserToken` operationId).
+func (c *Client) RegenerateCIUserTokenWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegenerateCIUserTokenRequestWithBody(c.Server, organizationID, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegenerateCIUserToken Replace a CI user's API tokens by a new one
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken (the `RegenerateCIUserToken` operationId).
+func (c *Client) RegenerateCIUserToken(ctx context.Context, organizationID OrganizationID, userID UserID, body RegenerateCIUserTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegenerateCIUserTokenRequest(c.Server, organizationID, userID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -595,11 +1514,113 @@ func (c *Client) GetCertificate(ctx context.Context, organizationID Organization
 	return c.Client.Do(req)
 }
 
+// ActivateCertificateWithBody Activate a certificate
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate (the `ActivateCertificate` operationId).
+func (c *Client) ActivateCertificateWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateCertificateRequestWithBody(c.Server, organizationID, certificateSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateCertificate Activate a certificate
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate (the `ActivateCertificate` operationId).
+func (c *Client) ActivateCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body ActivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateCertificateRequest(c.Server, organizationID, certificateSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetCertificateSigningRequest The certificate signing request (PKCS#10), PEM
 //
 // Corresponds with GET /v1/{organizationId}/Certificates/{certificateSlug}/CertificateSigningRequest (the `GetCertificateSigningRequest` operationId).
 func (c *Client) GetCertificateSigningRequest(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetCertificateSigningRequestRequest(c.Server, organizationID, certificateSlug)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateCertificateWithBody Deactivate a certificate
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
+func (c *Client) DeactivateCertificateWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateCertificateRequestWithBody(c.Server, organizationID, certificateSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateCertificate Deactivate a certificate
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
+func (c *Client) DeactivateCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeactivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateCertificateRequest(c.Server, organizationID, certificateSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditCertificateWithBody Change the name or the restrictions of a certificate
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit (the `EditCertificate` operationId).
+func (c *Client) EditCertificateWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditCertificateRequestWithBody(c.Server, organizationID, certificateSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditCertificate Change the name or the restrictions of a certificate
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit (the `EditCertificate` operationId).
+func (c *Client) EditCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body EditCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditCertificateRequest(c.Server, organizationID, certificateSlug, body)
 	if err != nil {
 		return nil, err
 	}
@@ -645,11 +1666,330 @@ func (c *Client) GetX509Certificate(ctx context.Context, organizationID Organiza
 	return c.Client.Do(req)
 }
 
+// ListInteractiveUsers The people of the organization, by name
+//
+// Corresponds with GET /v1/{organizationId}/InteractiveUsers (the `ListInteractiveUsers` operationId).
+func (c *Client) ListInteractiveUsers(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListInteractiveUsersRequest(c.Server, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateInteractiveUserWithBody Invite somebody
+//
+// The invitation, with which the user sets up sign-in, is in this answer alone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers (the `CreateInteractiveUser` operationId).
+func (c *Client) CreateInteractiveUserWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateInteractiveUserRequestWithBody(c.Server, organizationID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateInteractiveUser Invite somebody
+//
+// The invitation, with which the user sets up sign-in, is in this answer alone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers (the `CreateInteractiveUser` operationId).
+func (c *Client) CreateInteractiveUser(ctx context.Context, organizationID OrganizationID, body CreateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateInteractiveUserRequest(c.Server, organizationID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMyInteractiveUser The interactive user who asks
+//
+// Corresponds with GET /v1/{organizationId}/InteractiveUsers/Me (the `GetMyInteractiveUser` operationId).
+func (c *Client) GetMyInteractiveUser(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMyInteractiveUserRequest(c.Server, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetInteractiveUser A person
+//
+// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId} (the `GetInteractiveUser` operationId).
+func (c *Client) GetInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetInteractiveUserRequest(c.Server, organizationID, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateInteractiveUserWithBody Activate a person
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate (the `ActivateInteractiveUser` operationId).
+func (c *Client) ActivateInteractiveUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateInteractiveUserRequestWithBody(c.Server, organizationID, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateInteractiveUser Activate a person
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate (the `ActivateInteractiveUser` operationId).
+func (c *Client) ActivateInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateInteractiveUserRequest(c.Server, organizationID, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateInteractiveUserWithBody Deactivate a person
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate (the `DeactivateInteractiveUser` operationId).
+func (c *Client) DeactivateInteractiveUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateInteractiveUserRequestWithBody(c.Server, organizationID, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateInteractiveUser Deactivate a person
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate (the `DeactivateInteractiveUser` operationId).
+func (c *Client) DeactivateInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, body DeactivateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateInteractiveUserRequest(c.Server, organizationID, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditInteractiveUserWithBody Change a person
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit (the `EditInteractiveUser` operationId).
+func (c *Client) EditInteractiveUserWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditInteractiveUserRequestWithBody(c.Server, organizationID, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditInteractiveUser Change a person
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit (the `EditInteractiveUser` operationId).
+func (c *Client) EditInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, body EditInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditInteractiveUserRequest(c.Server, organizationID, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegenerateInteractiveUserTokenWithBody Replace one's own API tokens by a new one
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken (the `RegenerateInteractiveUserToken` operationId).
+func (c *Client) RegenerateInteractiveUserTokenWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegenerateInteractiveUserTokenRequestWithBody(c.Server, organizationID, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegenerateInteractiveUserToken Replace one's own API tokens by a new one
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken (the `RegenerateInteractiveUserToken` operationId).
+func (c *Client) RegenerateInteractiveUserToken(ctx context.Context, organizationID OrganizationID, userID UserID, body RegenerateInteractiveUserTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegenerateInteractiveUserTokenRequest(c.Server, organizationID, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReinviteInteractiveUser Invite somebody again
+//
+// For those who lost their password or passkey, or whose invitation expired.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite (the `ReinviteInteractiveUser` operationId).
+func (c *Client) ReinviteInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReinviteInteractiveUserRequest(c.Server, organizationID, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetOrganization The organization and its rules
+//
+// Corresponds with GET /v1/{organizationId}/Organization (the `GetOrganization` operationId).
+func (c *Client) GetOrganization(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetOrganizationRequest(c.Server, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditOrganizationWithBody Change the organization
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Organization/Edit (the `EditOrganization` operationId).
+func (c *Client) EditOrganizationWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditOrganizationRequestWithBody(c.Server, organizationID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditOrganization Change the organization
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Organization/Edit (the `EditOrganization` operationId).
+func (c *Client) EditOrganization(ctx context.Context, organizationID OrganizationID, body EditOrganizationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditOrganizationRequest(c.Server, organizationID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListProjects The projects that the caller may read, by name
 //
 // Corresponds with GET /v1/{organizationId}/Projects (the `ListProjects` operationId).
 func (c *Client) ListProjects(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListProjectsRequest(c.Server, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateProjectWithBody Create a project
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects (the `CreateProject` operationId).
+func (c *Client) CreateProjectWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateProjectRequestWithBody(c.Server, organizationID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateProject Create a project
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects (the `CreateProject` operationId).
+func (c *Client) CreateProject(ctx context.Context, organizationID OrganizationID, body CreateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateProjectRequest(c.Server, organizationID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -675,11 +2015,83 @@ func (c *Client) GetProject(ctx context.Context, organizationID OrganizationID, 
 	return c.Client.Do(req)
 }
 
+// ActivateProjectWithBody Activate a project
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Activate (the `ActivateProject` operationId).
+func (c *Client) ActivateProjectWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateProjectRequestWithBody(c.Server, organizationID, projectSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateProject Activate a project
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Activate (the `ActivateProject` operationId).
+func (c *Client) ActivateProject(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body ActivateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateProjectRequest(c.Server, organizationID, projectSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListArtifactConfigurations The project's artifact configurations, by name
 //
 // Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `ListArtifactConfigurations` operationId).
 func (c *Client) ListArtifactConfigurations(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListArtifactConfigurationsRequest(c.Server, organizationID, projectSlug)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateArtifactConfigurationWithBody Create an artifact configuration
+//
+// A project's first one becomes its default.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `CreateArtifactConfiguration` operationId).
+func (c *Client) CreateArtifactConfigurationWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateArtifactConfigurationRequestWithBody(c.Server, organizationID, projectSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateArtifactConfiguration Create an artifact configuration
+//
+// A project's first one becomes its default.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `CreateArtifactConfiguration` operationId).
+func (c *Client) CreateArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body CreateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateArtifactConfigurationRequest(c.Server, organizationID, projectSlug, body)
 	if err != nil {
 		return nil, err
 	}
@@ -705,11 +2117,234 @@ func (c *Client) GetArtifactConfiguration(ctx context.Context, organizationID Or
 	return c.Client.Do(req)
 }
 
+// ActivateArtifactConfigurationWithBody Activate an artifact configuration
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate (the `ActivateArtifactConfiguration` operationId).
+func (c *Client) ActivateArtifactConfigurationWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateArtifactConfigurationRequestWithBody(c.Server, organizationID, projectSlug, artifactConfigurationSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateArtifactConfiguration Activate an artifact configuration
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate (the `ActivateArtifactConfiguration` operationId).
+func (c *Client) ActivateArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body ActivateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateArtifactConfigurationRequest(c.Server, organizationID, projectSlug, artifactConfigurationSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateArtifactConfigurationWithBody Deactivate an artifact configuration
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate (the `DeactivateArtifactConfiguration` operationId).
+func (c *Client) DeactivateArtifactConfigurationWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateArtifactConfigurationRequestWithBody(c.Server, organizationID, projectSlug, artifactConfigurationSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateArtifactConfiguration Deactivate an artifact configuration
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate (the `DeactivateArtifactConfiguration` operationId).
+func (c *Client) DeactivateArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body DeactivateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateArtifactConfigurationRequest(c.Server, organizationID, projectSlug, artifactConfigurationSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditArtifactConfigurationWithBody Change the name, slug or description of an artifact configuration
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit (the `EditArtifactConfiguration` operationId).
+func (c *Client) EditArtifactConfigurationWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditArtifactConfigurationRequestWithBody(c.Server, organizationID, projectSlug, artifactConfigurationSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditArtifactConfiguration Change the name, slug or description of an artifact configuration
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit (the `EditArtifactConfiguration` operationId).
+func (c *Client) EditArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body EditArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditArtifactConfigurationRequest(c.Server, organizationID, projectSlug, artifactConfigurationSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditArtifactConfigurationXMLWithBody Give an artifact configuration a new version of its XML
+//
+// Signing requests keep the version that they were submitted with.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml (the `EditArtifactConfigurationXML` operationId).
+func (c *Client) EditArtifactConfigurationXMLWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditArtifactConfigurationXMLRequestWithBody(c.Server, organizationID, projectSlug, artifactConfigurationSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditArtifactConfigurationXML Give an artifact configuration a new version of its XML
+//
+// Signing requests keep the version that they were submitted with.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml (the `EditArtifactConfigurationXML` operationId).
+func (c *Client) EditArtifactConfigurationXML(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body EditArtifactConfigurationXMLJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditArtifactConfigurationXMLRequest(c.Server, organizationID, projectSlug, artifactConfigurationSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListArtifactConfigurationVersions The versions of an artifact configuration's XML, newest first
+//
+// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Versions (the `ListArtifactConfigurationVersions` operationId).
+func (c *Client) ListArtifactConfigurationVersions(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListArtifactConfigurationVersionsRequest(c.Server, organizationID, projectSlug, artifactConfigurationSlug)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetArtifactConfigurationXML An artifact configuration's XML
 //
 // Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Xml (the `GetArtifactConfigurationXML` operationId).
 func (c *Client) GetArtifactConfigurationXML(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, params *GetArtifactConfigurationXMLParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetArtifactConfigurationXMLRequest(c.Server, organizationID, projectSlug, artifactConfigurationSlug, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateProjectWithBody Deactivate a project
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate (the `DeactivateProject` operationId).
+func (c *Client) DeactivateProjectWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateProjectRequestWithBody(c.Server, organizationID, projectSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateProject Deactivate a project
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate (the `DeactivateProject` operationId).
+func (c *Client) DeactivateProject(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body DeactivateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateProjectRequest(c.Server, organizationID, projectSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditProjectWithBody Change a project
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Edit (the `EditProject` operationId).
+func (c *Client) EditProjectWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditProjectRequestWithBody(c.Server, organizationID, projectSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditProject Change a project
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Edit (the `EditProject` operationId).
+func (c *Client) EditProject(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body EditProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditProjectRequest(c.Server, organizationID, projectSlug, body)
 	if err != nil {
 		return nil, err
 	}
@@ -741,6 +2376,40 @@ func (c *Client) PlanArtifactWithBody(ctx context.Context, organizationID Organi
 	return c.Client.Do(req)
 }
 
+// SetDefaultArtifactConfigurationWithBody Choose the default artifact configuration
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration (the `SetDefaultArtifactConfiguration` operationId).
+func (c *Client) SetDefaultArtifactConfigurationWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetDefaultArtifactConfigurationRequestWithBody(c.Server, organizationID, projectSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetDefaultArtifactConfiguration Choose the default artifact configuration
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration (the `SetDefaultArtifactConfiguration` operationId).
+func (c *Client) SetDefaultArtifactConfiguration(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body SetDefaultArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetDefaultArtifactConfigurationRequest(c.Server, organizationID, projectSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListSigningPolicies The project's signing policies, by name
 //
 // Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `ListSigningPolicies` operationId).
@@ -756,11 +2425,79 @@ func (c *Client) ListSigningPolicies(ctx context.Context, organizationID Organiz
 	return c.Client.Do(req)
 }
 
+// CreateSigningPolicyWithBody Create a signing policy
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `CreateSigningPolicy` operationId).
+func (c *Client) CreateSigningPolicyWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSigningPolicyRequestWithBody(c.Server, organizationID, projectSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSigningPolicy Create a signing policy
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `CreateSigningPolicy` operationId).
+func (c *Client) CreateSigningPolicy(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body CreateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSigningPolicyRequest(c.Server, organizationID, projectSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetSigningPolicy A signing policy
 //
 // Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug} (the `GetSigningPolicy` operationId).
 func (c *Client) GetSigningPolicy(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSigningPolicyRequest(c.Server, organizationID, projectSlug, signingPolicySlug)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateSigningPolicyWithBody Activate a signing policy
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate (the `ActivateSigningPolicy` operationId).
+func (c *Client) ActivateSigningPolicyWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateSigningPolicyRequestWithBody(c.Server, organizationID, projectSlug, signingPolicySlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateSigningPolicy Activate a signing policy
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate (the `ActivateSigningPolicy` operationId).
+func (c *Client) ActivateSigningPolicy(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body ActivateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateSigningPolicyRequest(c.Server, organizationID, projectSlug, signingPolicySlug, body)
 	if err != nil {
 		return nil, err
 	}
@@ -791,6 +2528,142 @@ func (c *Client) GetSigningPolicyCertificate(ctx context.Context, organizationID
 // Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Certificate/X509Certificate (the `GetSigningPolicyX509Certificate` operationId).
 func (c *Client) GetSigningPolicyX509Certificate(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSigningPolicyX509CertificateRequest(c.Server, organizationID, projectSlug, signingPolicySlug)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateSigningPolicyWithBody Deactivate a signing policy
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
+func (c *Client) DeactivateSigningPolicyWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateSigningPolicyRequestWithBody(c.Server, organizationID, projectSlug, signingPolicySlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeactivateSigningPolicy Deactivate a signing policy
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
+func (c *Client) DeactivateSigningPolicy(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body DeactivateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeactivateSigningPolicyRequest(c.Server, organizationID, projectSlug, signingPolicySlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditSigningPolicyWithBody Change a signing policy
+//
+// Approvals of waiting requests fall: they were given under other rules.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit (the `EditSigningPolicy` operationId).
+func (c *Client) EditSigningPolicyWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditSigningPolicyRequestWithBody(c.Server, organizationID, projectSlug, signingPolicySlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditSigningPolicy Change a signing policy
+//
+// Approvals of waiting requests fall: they were given under other rules.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit (the `EditSigningPolicy` operationId).
+func (c *Client) EditSigningPolicy(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body EditSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditSigningPolicyRequest(c.Server, organizationID, projectSlug, signingPolicySlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTrustedBuildSystemLinks The trusted build systems that are linked to a project
+//
+// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `ListTrustedBuildSystemLinks` operationId).
+func (c *Client) ListTrustedBuildSystemLinks(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTrustedBuildSystemLinksRequest(c.Server, organizationID, projectSlug)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LinkTrustedBuildSystemWithBody Link a trusted build system to a project
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `LinkTrustedBuildSystem` operationId).
+func (c *Client) LinkTrustedBuildSystemWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLinkTrustedBuildSystemRequestWithBody(c.Server, organizationID, projectSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LinkTrustedBuildSystem Link a trusted build system to a project
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `LinkTrustedBuildSystem` operationId).
+func (c *Client) LinkTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body LinkTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLinkTrustedBuildSystemRequest(c.Server, organizationID, projectSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnlinkTrustedBuildSystem Remove the link of a trusted build system
+//
+// Corresponds with DELETE /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks/{trustedBuildSystemSlug} (the `UnlinkTrustedBuildSystem` operationId).
+func (c *Client) UnlinkTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnlinkTrustedBuildSystemRequest(c.Server, organizationID, projectSlug, trustedBuildSystemSlug)
 	if err != nil {
 		return nil, err
 	}
@@ -844,11 +2717,14 @@ func (c *Client) SubmitSigningRequestWithBody(ctx context.Context, organizationI
 // Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 // be one to which the caller may submit; its own rules apply.
 //
+// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+// signing policy it is the original's.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-func (c *Client) ResubmitSigningRequestWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewResubmitSigningRequestRequestWithBody(c.Server, organizationID, contentType, body)
+func (c *Client) ResubmitSigningRequestWithBody(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResubmitSigningRequestRequestWithBody(c.Server, organizationID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -864,11 +2740,14 @@ func (c *Client) ResubmitSigningRequestWithBody(ctx context.Context, organizatio
 // Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 // be one to which the caller may submit; its own rules apply.
 //
+// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+// signing policy it is the original's.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-func (c *Client) ResubmitSigningRequest(ctx context.Context, organizationID OrganizationID, body ResubmitSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewResubmitSigningRequestRequest(c.Server, organizationID, body)
+func (c *Client) ResubmitSigningRequest(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, body ResubmitSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResubmitSigningRequestRequest(c.Server, organizationID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -884,11 +2763,14 @@ func (c *Client) ResubmitSigningRequest(ctx context.Context, organizationID Orga
 // Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 // be one to which the caller may submit; its own rules apply.
 //
+// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+// signing policy it is the original's.
+//
 // Takes a body of the `application/x-www-form-urlencoded` content type.
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-func (c *Client) ResubmitSigningRequestWithFormdataBody(ctx context.Context, organizationID OrganizationID, body ResubmitSigningRequestFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewResubmitSigningRequestRequestWithFormdataBody(c.Server, organizationID, body)
+func (c *Client) ResubmitSigningRequestWithFormdataBody(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, body ResubmitSigningRequestFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResubmitSigningRequestRequestWithFormdataBody(c.Server, organizationID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -921,6 +2803,45 @@ func (c *Client) ResubmitSigningRequestWithFormdataBody(ctx context.Context, org
 // Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifact (the `SubmitWithArtifact` operationId).
 func (c *Client) SubmitWithArtifactWithBody(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSubmitWithArtifactRequestWithBody(c.Server, organizationID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SubmitWithArtifactRetrievalLinkWithBody Submit a signing request whose artifact is retrieved from a link
+//
+// As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
+// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifactRetrievalLink (the `SubmitWithArtifactRetrievalLink` operationId).
+func (c *Client) SubmitWithArtifactRetrievalLinkWithBody(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactRetrievalLinkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSubmitWithArtifactRetrievalLinkRequestWithBody(c.Server, organizationID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SubmitWithoutArtifactWithBody Submit a signing request whose artifact is uploaded afterwards
+//
+// As `SubmitWithArtifact`, with the announced file name and digest in place of the artifact. What is uploaded must have the digest.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithoutArtifact (the `SubmitWithoutArtifact` operationId).
+func (c *Client) SubmitWithoutArtifactWithBody(ctx context.Context, organizationID OrganizationID, params *SubmitWithoutArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSubmitWithoutArtifactRequestWithBody(c.Server, organizationID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1154,11 +3075,314 @@ func (c *Client) GetUnsignedArtifact(ctx context.Context, organizationID Organiz
 	return c.Client.Do(req)
 }
 
+// UploadUnsignedArtifactWithBody Upload the artifact of a request that was submitted without one
+//
+// The body is the file itself, no form; its `Content-Type` does not matter. When its digest is not the announced one, the answer
+// is 400 and the upload may be repeated.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/UploadUnsignedArtifact (the `UploadUnsignedArtifact` operationId).
+func (c *Client) UploadUnsignedArtifactWithBody(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUploadUnsignedArtifactRequestWithBody(c.Server, organizationID, signingRequestID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetSigningRequestCertificate The X.509 certificate of the request's signing policy, DER
 //
 // Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/X509Certificate (the `GetSigningRequestCertificate` operationId).
 func (c *Client) GetSigningRequestCertificate(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSigningRequestCertificateRequest(c.Server, organizationID, signingRequestID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTrustedBuildSystems The trusted build systems of the organization, by name
+//
+// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems (the `ListTrustedBuildSystems` operationId).
+func (c *Client) ListTrustedBuildSystems(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTrustedBuildSystemsRequest(c.Server, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddCustomTrustedBuildSystemWithBody Add a trusted build system with a token
+//
+// The token is in this answer alone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
+func (c *Client) AddCustomTrustedBuildSystemWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddCustomTrustedBuildSystemRequestWithBody(c.Server, organizationID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddCustomTrustedBuildSystem Add a trusted build system with a token
+//
+// The token is in this answer alone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
+func (c *Client) AddCustomTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, body AddCustomTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddCustomTrustedBuildSystemRequest(c.Server, organizationID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetTrustedBuildSystem A trusted build system
+//
+// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug} (the `GetTrustedBuildSystem` operationId).
+func (c *Client) GetTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetTrustedBuildSystemRequest(c.Server, organizationID, trustedBuildSystemSlug)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditTrustedBuildSystemWithBody Change a trusted build system
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit (the `EditTrustedBuildSystem` operationId).
+func (c *Client) EditTrustedBuildSystemWithBody(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditTrustedBuildSystemRequestWithBody(c.Server, organizationID, trustedBuildSystemSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditTrustedBuildSystem Change a trusted build system
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit (the `EditTrustedBuildSystem` operationId).
+func (c *Client) EditTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, body EditTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditTrustedBuildSystemRequest(c.Server, organizationID, trustedBuildSystemSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegenerateTrustedBuildSystemToken Replace the tokens of a trusted build system by a new one
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken (the `RegenerateTrustedBuildSystemToken` operationId).
+func (c *Client) RegenerateTrustedBuildSystemToken(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegenerateTrustedBuildSystemTokenRequest(c.Server, organizationID, trustedBuildSystemSlug)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListUserGroups The groups of the organization, by name
+//
+// Corresponds with GET /v1/{organizationId}/UserGroups (the `ListUserGroups` operationId).
+func (c *Client) ListUserGroups(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListUserGroupsRequest(c.Server, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateUserGroupWithBody Create a group
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups (the `CreateUserGroup` operationId).
+func (c *Client) CreateUserGroupWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateUserGroupRequestWithBody(c.Server, organizationID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateUserGroup Create a group
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups (the `CreateUserGroup` operationId).
+func (c *Client) CreateUserGroup(ctx context.Context, organizationID OrganizationID, body CreateUserGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateUserGroupRequest(c.Server, organizationID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetUserGroup A group
+//
+// Corresponds with GET /v1/{organizationId}/UserGroups/{groupId} (the `GetUserGroup` operationId).
+func (c *Client) GetUserGroup(ctx context.Context, organizationID OrganizationID, groupID GroupID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetUserGroupRequest(c.Server, organizationID, groupID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeUserGroupMembersWithBody Replace the members of a group
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
+func (c *Client) ChangeUserGroupMembersWithBody(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeUserGroupMembersRequestWithBody(c.Server, organizationID, groupID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeUserGroupMembers Replace the members of a group
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
+func (c *Client) ChangeUserGroupMembers(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ChangeUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeUserGroupMembersRequest(c.Server, organizationID, groupID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditUserGroupWithBody Change the name or description of a group
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Edit (the `EditUserGroup` operationId).
+func (c *Client) EditUserGroupWithBody(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditUserGroupRequestWithBody(c.Server, organizationID, groupID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditUserGroup Change the name or description of a group
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Edit (the `EditUserGroup` operationId).
+func (c *Client) EditUserGroup(ctx context.Context, organizationID OrganizationID, groupID GroupID, body EditUserGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditUserGroupRequest(c.Server, organizationID, groupID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifyUserGroupMembersWithBody Add and remove members of a group
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers (the `ModifyUserGroupMembers` operationId).
+func (c *Client) ModifyUserGroupMembersWithBody(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyUserGroupMembersRequestWithBody(c.Server, organizationID, groupID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifyUserGroupMembers Add and remove members of a group
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers (the `ModifyUserGroupMembers` operationId).
+func (c *Client) ModifyUserGroupMembers(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ModifyUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyUserGroupMembersRequest(c.Server, organizationID, groupID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1223,6 +3447,123 @@ func NewGetHealthRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListAuditEventsPreRequest constructs an http.Request for the ListAuditEventsPre method
+func NewListAuditEventsPreRequest(server string, organizationID OrganizationID, params *ListAuditEventsPreParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1-pre/%s/AuditLog/Events", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Event != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "event", params.Event, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actorId", params.ActorID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "objectId", params.ObjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "order", params.Order, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageSize", params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetSystemInfoRequest constructs an http.Request for the GetSystemInfo method
 func NewGetSystemInfoRequest(server string) (*http.Request, error) {
 	var err error
@@ -1267,6 +3608,596 @@ func NewAnalyzeArtifactRequestWithBody(server string, organizationID Organizatio
 	}
 
 	operationPath := fmt.Sprintf("/v1/%s/ArtifactConfigurations/Analyze", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListAuditEventsRequest constructs an http.Request for the ListAuditEvents method
+func NewListAuditEventsRequest(server string, organizationID OrganizationID, params *ListAuditEventsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/AuditLog/Events", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Event != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "event", params.Event, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actorId", params.ActorID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "objectId", params.ObjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "order", params.Order, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageSize", params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewExportAuditEventsRequest constructs an http.Request for the ExportAuditEvents method
+func NewExportAuditEventsRequest(server string, organizationID OrganizationID, params *ExportAuditEventsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/AuditLog/Events/Export", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Event != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "event", params.Event, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actorId", params.ActorID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "objectId", params.ObjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListCIUsersRequest constructs an http.Request for the ListCIUsers method
+func NewListCIUsersRequest(server string, organizationID OrganizationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/CIUsers", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateCIUserRequest calls the generic CreateCIUser builder with application/json body
+func NewCreateCIUserRequest(server string, organizationID OrganizationID, body CreateCIUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateCIUserRequestWithBody(server, organizationID, "application/json", bodyReader)
+}
+
+// NewCreateCIUserRequestWithBody constructs an http.Request for the CreateCIUser method, with any body, and a specified content type
+func NewCreateCIUserRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/CIUsers", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetMyCIUserRequest constructs an http.Request for the GetMyCIUser method
+func NewGetMyCIUserRequest(server string, organizationID OrganizationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/CIUsers/Me", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetCIUserRequest constructs an http.Request for the GetCIUser method
+func NewGetCIUserRequest(server string, organizationID OrganizationID, userID UserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/CIUsers/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewActivateCIUserRequest calls the generic ActivateCIUser builder with application/json body
+func NewActivateCIUserRequest(server string, organizationID OrganizationID, userID UserID, body ActivateCIUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewActivateCIUserRequestWithBody(server, organizationID, userID, "application/json", bodyReader)
+}
+
+// NewActivateCIUserRequestWithBody constructs an http.Request for the ActivateCIUser method, with any body, and a specified content type
+func NewActivateCIUserRequestWithBody(server string, organizationID OrganizationID, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/CIUsers/%s/Activate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeactivateCIUserRequest calls the generic DeactivateCIUser builder with application/json body
+func NewDeactivateCIUserRequest(server string, organizationID OrganizationID, userID UserID, body DeactivateCIUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeactivateCIUserRequestWithBody(server, organizationID, userID, "application/json", bodyReader)
+}
+
+// NewDeactivateCIUserRequestWithBody constructs an http.Request for the DeactivateCIUser method, with any body, and a specified content type
+func NewDeactivateCIUserRequestWithBody(server string, organizationID OrganizationID, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/CIUsers/%s/Deactivate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEditCIUserRequest calls the generic EditCIUser builder with application/json body
+func NewEditCIUserRequest(server string, organizationID OrganizationID, userID UserID, body EditCIUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditCIUserRequestWithBody(server, organizationID, userID, "application/json", bodyReader)
+}
+
+// NewEditCIUserRequestWithBody constructs an http.Request for the EditCIUser method, with any body, and a specified content type
+func NewEditCIUserRequestWithBody(server string, organizationID OrganizationID, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/CIUsers/%s/Edit", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRegenerateCIUserTokenRequest calls the generic RegenerateCIUserToken builder with application/json body
+func NewRegenerateCIUserTokenRequest(server string, organizationID OrganizationID, userID UserID, body RegenerateCIUserTokenJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRegenerateCIUserTokenRequestWithBody(server, organizationID, userID, "application/json", bodyReader)
+}
+
+// NewRegenerateCIUserTokenRequestWithBody constructs an http.Request for the RegenerateCIUserToken method, with any body, and a specified content type
+func NewRegenerateCIUserTokenRequestWithBody(server string, organizationID OrganizationID, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/CIUsers/%s/RegenerateApiToken", pathParam0, pathParam1)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -1491,6 +4422,60 @@ func NewGetCertificateRequest(server string, organizationID OrganizationID, cert
 	return req, nil
 }
 
+// NewActivateCertificateRequest calls the generic ActivateCertificate builder with application/json body
+func NewActivateCertificateRequest(server string, organizationID OrganizationID, certificateSlug CertificateSlug, body ActivateCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewActivateCertificateRequestWithBody(server, organizationID, certificateSlug, "application/json", bodyReader)
+}
+
+// NewActivateCertificateRequestWithBody constructs an http.Request for the ActivateCertificate method, with any body, and a specified content type
+func NewActivateCertificateRequestWithBody(server string, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "certificateSlug", certificateSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Certificates/%s/Activate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetCertificateSigningRequestRequest constructs an http.Request for the GetCertificateSigningRequest method
 func NewGetCertificateSigningRequestRequest(server string, organizationID OrganizationID, certificateSlug CertificateSlug) (*http.Request, error) {
 	var err error
@@ -1528,6 +4513,114 @@ func NewGetCertificateSigningRequestRequest(server string, organizationID Organi
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewDeactivateCertificateRequest calls the generic DeactivateCertificate builder with application/json body
+func NewDeactivateCertificateRequest(server string, organizationID OrganizationID, certificateSlug CertificateSlug, body DeactivateCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeactivateCertificateRequestWithBody(server, organizationID, certificateSlug, "application/json", bodyReader)
+}
+
+// NewDeactivateCertificateRequestWithBody constructs an http.Request for the DeactivateCertificate method, with any body, and a specified content type
+func NewDeactivateCertificateRequestWithBody(server string, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "certificateSlug", certificateSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Certificates/%s/Deactivate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEditCertificateRequest calls the generic EditCertificate builder with application/json body
+func NewEditCertificateRequest(server string, organizationID OrganizationID, certificateSlug CertificateSlug, body EditCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditCertificateRequestWithBody(server, organizationID, certificateSlug, "application/json", bodyReader)
+}
+
+// NewEditCertificateRequestWithBody constructs an http.Request for the EditCertificate method, with any body, and a specified content type
+func NewEditCertificateRequestWithBody(server string, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "certificateSlug", certificateSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Certificates/%s/Edit", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -1616,6 +4709,500 @@ func NewGetX509CertificateRequest(server string, organizationID OrganizationID, 
 	return req, nil
 }
 
+// NewListInteractiveUsersRequest constructs an http.Request for the ListInteractiveUsers method
+func NewListInteractiveUsersRequest(server string, organizationID OrganizationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateInteractiveUserRequest calls the generic CreateInteractiveUser builder with application/json body
+func NewCreateInteractiveUserRequest(server string, organizationID OrganizationID, body CreateInteractiveUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateInteractiveUserRequestWithBody(server, organizationID, "application/json", bodyReader)
+}
+
+// NewCreateInteractiveUserRequestWithBody constructs an http.Request for the CreateInteractiveUser method, with any body, and a specified content type
+func NewCreateInteractiveUserRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetMyInteractiveUserRequest constructs an http.Request for the GetMyInteractiveUser method
+func NewGetMyInteractiveUserRequest(server string, organizationID OrganizationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/Me", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetInteractiveUserRequest constructs an http.Request for the GetInteractiveUser method
+func NewGetInteractiveUserRequest(server string, organizationID OrganizationID, userID UserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewActivateInteractiveUserRequest calls the generic ActivateInteractiveUser builder with application/json body
+func NewActivateInteractiveUserRequest(server string, organizationID OrganizationID, userID UserID, body ActivateInteractiveUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewActivateInteractiveUserRequestWithBody(server, organizationID, userID, "application/json", bodyReader)
+}
+
+// NewActivateInteractiveUserRequestWithBody constructs an http.Request for the ActivateInteractiveUser method, with any body, and a specified content type
+func NewActivateInteractiveUserRequestWithBody(server string, organizationID OrganizationID, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/Activate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeactivateInteractiveUserRequest calls the generic DeactivateInteractiveUser builder with application/json body
+func NewDeactivateInteractiveUserRequest(server string, organizationID OrganizationID, userID UserID, body DeactivateInteractiveUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeactivateInteractiveUserRequestWithBody(server, organizationID, userID, "application/json", bodyReader)
+}
+
+// NewDeactivateInteractiveUserRequestWithBody constructs an http.Request for the DeactivateInteractiveUser method, with any body, and a specified content type
+func NewDeactivateInteractiveUserRequestWithBody(server string, organizationID OrganizationID, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/Deactivate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEditInteractiveUserRequest calls the generic EditInteractiveUser builder with application/json body
+func NewEditInteractiveUserRequest(server string, organizationID OrganizationID, userID UserID, body EditInteractiveUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditInteractiveUserRequestWithBody(server, organizationID, userID, "application/json", bodyReader)
+}
+
+// NewEditInteractiveUserRequestWithBody constructs an http.Request for the EditInteractiveUser method, with any body, and a specified content type
+func NewEditInteractiveUserRequestWithBody(server string, organizationID OrganizationID, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/Edit", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRegenerateInteractiveUserTokenRequest calls the generic RegenerateInteractiveUserToken builder with application/json body
+func NewRegenerateInteractiveUserTokenRequest(server string, organizationID OrganizationID, userID UserID, body RegenerateInteractiveUserTokenJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRegenerateInteractiveUserTokenRequestWithBody(server, organizationID, userID, "application/json", bodyReader)
+}
+
+// NewRegenerateInteractiveUserTokenRequestWithBody constructs an http.Request for the RegenerateInteractiveUserToken method, with any body, and a specified content type
+func NewRegenerateInteractiveUserTokenRequestWithBody(server string, organizationID OrganizationID, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/RegenerateApiToken", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewReinviteInteractiveUserRequest constructs an http.Request for the ReinviteInteractiveUser method
+func NewReinviteInteractiveUserRequest(server string, organizationID OrganizationID, userID UserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/Reinvite", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetOrganizationRequest constructs an http.Request for the GetOrganization method
+func NewGetOrganizationRequest(server string, organizationID OrganizationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Organization", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEditOrganizationRequest calls the generic EditOrganization builder with application/json body
+func NewEditOrganizationRequest(server string, organizationID OrganizationID, body EditOrganizationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditOrganizationRequestWithBody(server, organizationID, "application/json", bodyReader)
+}
+
+// NewEditOrganizationRequestWithBody constructs an http.Request for the EditOrganization method, with any body, and a specified content type
+func NewEditOrganizationRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Organization/Edit", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListProjectsRequest constructs an http.Request for the ListProjects method
 func NewListProjectsRequest(server string, organizationID OrganizationID) (*http.Request, error) {
 	var err error
@@ -1646,6 +5233,53 @@ func NewListProjectsRequest(server string, organizationID OrganizationID) (*http
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewCreateProjectRequest calls the generic CreateProject builder with application/json body
+func NewCreateProjectRequest(server string, organizationID OrganizationID, body CreateProjectJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateProjectRequestWithBody(server, organizationID, "application/json", bodyReader)
+}
+
+// NewCreateProjectRequestWithBody constructs an http.Request for the CreateProject method, with any body, and a specified content type
+func NewCreateProjectRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -1691,6 +5325,60 @@ func NewGetProjectRequest(server string, organizationID OrganizationID, projectS
 	return req, nil
 }
 
+// NewActivateProjectRequest calls the generic ActivateProject builder with application/json body
+func NewActivateProjectRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, body ActivateProjectJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewActivateProjectRequestWithBody(server, organizationID, projectSlug, "application/json", bodyReader)
+}
+
+// NewActivateProjectRequestWithBody constructs an http.Request for the ActivateProject method, with any body, and a specified content type
+func NewActivateProjectRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/Activate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListArtifactConfigurationsRequest constructs an http.Request for the ListArtifactConfigurations method
 func NewListArtifactConfigurationsRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug) (*http.Request, error) {
 	var err error
@@ -1732,6 +5420,60 @@ func NewListArtifactConfigurationsRequest(server string, organizationID Organiza
 	return req, nil
 }
 
+// NewCreateArtifactConfigurationRequest calls the generic CreateArtifactConfiguration builder with application/json body
+func NewCreateArtifactConfigurationRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, body CreateArtifactConfigurationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateArtifactConfigurationRequestWithBody(server, organizationID, projectSlug, "application/json", bodyReader)
+}
+
+// NewCreateArtifactConfigurationRequestWithBody constructs an http.Request for the CreateArtifactConfiguration method, with any body, and a specified content type
+func NewCreateArtifactConfigurationRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/ArtifactConfigurations", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetArtifactConfigurationRequest constructs an http.Request for the GetArtifactConfiguration method
 func NewGetArtifactConfigurationRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug) (*http.Request, error) {
 	var err error
@@ -1763,6 +5505,298 @@ func NewGetArtifactConfigurationRequest(server string, organizationID Organizati
 	}
 
 	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/ArtifactConfigurations/%s", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewActivateArtifactConfigurationRequest calls the generic ActivateArtifactConfiguration builder with application/json body
+func NewActivateArtifactConfigurationRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body ActivateArtifactConfigurationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewActivateArtifactConfigurationRequestWithBody(server, organizationID, projectSlug, artifactConfigurationSlug, "application/json", bodyReader)
+}
+
+// NewActivateArtifactConfigurationRequestWithBody constructs an http.Request for the ActivateArtifactConfiguration method, with any body, and a specified content type
+func NewActivateArtifactConfigurationRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "artifactConfigurationSlug", artifactConfigurationSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/ArtifactConfigurations/%s/Activate", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeactivateArtifactConfigurationRequest calls the generic DeactivateArtifactConfiguration builder with application/json body
+func NewDeactivateArtifactConfigurationRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body DeactivateArtifactConfigurationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeactivateArtifactConfigurationRequestWithBody(server, organizationID, projectSlug, artifactConfigurationSlug, "application/json", bodyReader)
+}
+
+// NewDeactivateArtifactConfigurationRequestWithBody constructs an http.Request for the DeactivateArtifactConfiguration method, with any body, and a specified content type
+func NewDeactivateArtifactConfigurationRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "artifactConfigurationSlug", artifactConfigurationSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/ArtifactConfigurations/%s/Deactivate", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEditArtifactConfigurationRequest calls the generic EditArtifactConfiguration builder with application/json body
+func NewEditArtifactConfigurationRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body EditArtifactConfigurationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditArtifactConfigurationRequestWithBody(server, organizationID, projectSlug, artifactConfigurationSlug, "application/json", bodyReader)
+}
+
+// NewEditArtifactConfigurationRequestWithBody constructs an http.Request for the EditArtifactConfiguration method, with any body, and a specified content type
+func NewEditArtifactConfigurationRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "artifactConfigurationSlug", artifactConfigurationSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/ArtifactConfigurations/%s/Edit", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEditArtifactConfigurationXMLRequest calls the generic EditArtifactConfigurationXML builder with application/json body
+func NewEditArtifactConfigurationXMLRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body EditArtifactConfigurationXMLJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditArtifactConfigurationXMLRequestWithBody(server, organizationID, projectSlug, artifactConfigurationSlug, "application/json", bodyReader)
+}
+
+// NewEditArtifactConfigurationXMLRequestWithBody constructs an http.Request for the EditArtifactConfigurationXML method, with any body, and a specified content type
+func NewEditArtifactConfigurationXMLRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "artifactConfigurationSlug", artifactConfigurationSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/ArtifactConfigurations/%s/EditXml", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListArtifactConfigurationVersionsRequest constructs an http.Request for the ListArtifactConfigurationVersions method
+func NewListArtifactConfigurationVersionsRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "artifactConfigurationSlug", artifactConfigurationSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/ArtifactConfigurations/%s/Versions", pathParam0, pathParam1, pathParam2)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -1851,6 +5885,114 @@ func NewGetArtifactConfigurationXMLRequest(server string, organizationID Organiz
 	return req, nil
 }
 
+// NewDeactivateProjectRequest calls the generic DeactivateProject builder with application/json body
+func NewDeactivateProjectRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, body DeactivateProjectJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeactivateProjectRequestWithBody(server, organizationID, projectSlug, "application/json", bodyReader)
+}
+
+// NewDeactivateProjectRequestWithBody constructs an http.Request for the DeactivateProject method, with any body, and a specified content type
+func NewDeactivateProjectRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/Deactivate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEditProjectRequest calls the generic EditProject builder with application/json body
+func NewEditProjectRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, body EditProjectJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditProjectRequestWithBody(server, organizationID, projectSlug, "application/json", bodyReader)
+}
+
+// NewEditProjectRequestWithBody constructs an http.Request for the EditProject method, with any body, and a specified content type
+func NewEditProjectRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/Edit", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewPlanArtifactRequestWithBody constructs an http.Request for the PlanArtifact method, with any body, and a specified content type
 func NewPlanArtifactRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
@@ -1875,6 +6017,60 @@ func NewPlanArtifactRequestWithBody(server string, organizationID OrganizationID
 	}
 
 	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/Plan", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewSetDefaultArtifactConfigurationRequest calls the generic SetDefaultArtifactConfiguration builder with application/json body
+func NewSetDefaultArtifactConfigurationRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, body SetDefaultArtifactConfigurationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetDefaultArtifactConfigurationRequestWithBody(server, organizationID, projectSlug, "application/json", bodyReader)
+}
+
+// NewSetDefaultArtifactConfigurationRequestWithBody constructs an http.Request for the SetDefaultArtifactConfiguration method, with any body, and a specified content type
+func NewSetDefaultArtifactConfigurationRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/SetDefaultArtifactConfiguration", pathParam0, pathParam1)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -1935,6 +6131,60 @@ func NewListSigningPoliciesRequest(server string, organizationID OrganizationID,
 	return req, nil
 }
 
+// NewCreateSigningPolicyRequest calls the generic CreateSigningPolicy builder with application/json body
+func NewCreateSigningPolicyRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, body CreateSigningPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateSigningPolicyRequestWithBody(server, organizationID, projectSlug, "application/json", bodyReader)
+}
+
+// NewCreateSigningPolicyRequestWithBody constructs an http.Request for the CreateSigningPolicy method, with any body, and a specified content type
+func NewCreateSigningPolicyRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/SigningPolicies", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetSigningPolicyRequest constructs an http.Request for the GetSigningPolicy method
 func NewGetSigningPolicyRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug) (*http.Request, error) {
 	var err error
@@ -1979,6 +6229,67 @@ func NewGetSigningPolicyRequest(server string, organizationID OrganizationID, pr
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewActivateSigningPolicyRequest calls the generic ActivateSigningPolicy builder with application/json body
+func NewActivateSigningPolicyRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body ActivateSigningPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewActivateSigningPolicyRequestWithBody(server, organizationID, projectSlug, signingPolicySlug, "application/json", bodyReader)
+}
+
+// NewActivateSigningPolicyRequestWithBody constructs an http.Request for the ActivateSigningPolicy method, with any body, and a specified content type
+func NewActivateSigningPolicyRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "signingPolicySlug", signingPolicySlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/SigningPolicies/%s/Activate", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -2072,6 +6383,271 @@ func NewGetSigningPolicyX509CertificateRequest(server string, organizationID Org
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeactivateSigningPolicyRequest calls the generic DeactivateSigningPolicy builder with application/json body
+func NewDeactivateSigningPolicyRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body DeactivateSigningPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeactivateSigningPolicyRequestWithBody(server, organizationID, projectSlug, signingPolicySlug, "application/json", bodyReader)
+}
+
+// NewDeactivateSigningPolicyRequestWithBody constructs an http.Request for the DeactivateSigningPolicy method, with any body, and a specified content type
+func NewDeactivateSigningPolicyRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "signingPolicySlug", signingPolicySlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/SigningPolicies/%s/Deactivate", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEditSigningPolicyRequest calls the generic EditSigningPolicy builder with application/json body
+func NewEditSigningPolicyRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body EditSigningPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditSigningPolicyRequestWithBody(server, organizationID, projectSlug, signingPolicySlug, "application/json", bodyReader)
+}
+
+// NewEditSigningPolicyRequestWithBody constructs an http.Request for the EditSigningPolicy method, with any body, and a specified content type
+func NewEditSigningPolicyRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "signingPolicySlug", signingPolicySlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/SigningPolicies/%s/Edit", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListTrustedBuildSystemLinksRequest constructs an http.Request for the ListTrustedBuildSystemLinks method
+func NewListTrustedBuildSystemLinksRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/TrustedBuildSystemLinks", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewLinkTrustedBuildSystemRequest calls the generic LinkTrustedBuildSystem builder with application/json body
+func NewLinkTrustedBuildSystemRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, body LinkTrustedBuildSystemJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewLinkTrustedBuildSystemRequestWithBody(server, organizationID, projectSlug, "application/json", bodyReader)
+}
+
+// NewLinkTrustedBuildSystemRequestWithBody constructs an http.Request for the LinkTrustedBuildSystem method, with any body, and a specified content type
+func NewLinkTrustedBuildSystemRequestWithBody(server string, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/TrustedBuildSystemLinks", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewUnlinkTrustedBuildSystemRequest constructs an http.Request for the UnlinkTrustedBuildSystem method
+func NewUnlinkTrustedBuildSystemRequest(server string, organizationID OrganizationID, projectSlug ProjectSlug, trustedBuildSystemSlug TrustedBuildSystemSlug) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "projectSlug", projectSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "trustedBuildSystemSlug", trustedBuildSystemSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Projects/%s/TrustedBuildSystemLinks/%s", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -2278,29 +6854,29 @@ func NewSubmitSigningRequestRequestWithBody(server string, organizationID Organi
 }
 
 // NewResubmitSigningRequestRequest calls the generic ResubmitSigningRequest builder with application/json body
-func NewResubmitSigningRequestRequest(server string, organizationID OrganizationID, body ResubmitSigningRequestJSONRequestBody) (*http.Request, error) {
+func NewResubmitSigningRequestRequest(server string, organizationID OrganizationID, params *ResubmitSigningRequestParams, body ResubmitSigningRequestJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewResubmitSigningRequestRequestWithBody(server, organizationID, "application/json", bodyReader)
+	return NewResubmitSigningRequestRequestWithBody(server, organizationID, params, "application/json", bodyReader)
 }
 
 // NewResubmitSigningRequestRequestWithFormdataBody calls the generic ResubmitSigningRequest builder with application/x-www-form-urlencoded body
-func NewResubmitSigningRequestRequestWithFormdataBody(server string, organizationID OrganizationID, body ResubmitSigningRequestFormdataRequestBody) (*http.Request, error) {
+func NewResubmitSigningRequestRequestWithFormdataBody(server string, organizationID OrganizationID, params *ResubmitSigningRequestParams, body ResubmitSigningRequestFormdataRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	bodyStr, err := runtime.MarshalForm(body, nil)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = strings.NewReader(bodyStr.Encode())
-	return NewResubmitSigningRequestRequestWithBody(server, organizationID, "application/x-www-form-urlencoded", bodyReader)
+	return NewResubmitSigningRequestRequestWithBody(server, organizationID, params, "application/x-www-form-urlencoded", bodyReader)
 }
 
 // NewResubmitSigningRequestRequestWithBody constructs an http.Request for the ResubmitSigningRequest method, with any body, and a specified content type
-func NewResubmitSigningRequestRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+func NewResubmitSigningRequestRequestWithBody(server string, organizationID OrganizationID, params *ResubmitSigningRequestParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2332,6 +6908,19 @@ func NewResubmitSigningRequestRequestWithBody(server string, organizationID Orga
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
+
 	return req, nil
 }
 
@@ -2352,6 +6941,104 @@ func NewSubmitWithArtifactRequestWithBody(server string, organizationID Organiza
 	}
 
 	operationPath := fmt.Sprintf("/v1/%s/SigningRequests/SubmitWithArtifact", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewSubmitWithArtifactRetrievalLinkRequestWithBody constructs an http.Request for the SubmitWithArtifactRetrievalLink method, with any body, and a specified content type
+func NewSubmitWithArtifactRetrievalLinkRequestWithBody(server string, organizationID OrganizationID, params *SubmitWithArtifactRetrievalLinkParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/SigningRequests/SubmitWithArtifactRetrievalLink", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewSubmitWithoutArtifactRequestWithBody constructs an http.Request for the SubmitWithoutArtifact method, with any body, and a specified content type
+func NewSubmitWithoutArtifactRequestWithBody(server string, organizationID OrganizationID, params *SubmitWithoutArtifactParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/SigningRequests/SubmitWithoutArtifact", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2833,6 +7520,49 @@ func NewGetUnsignedArtifactRequest(server string, organizationID OrganizationID,
 	return req, nil
 }
 
+// NewUploadUnsignedArtifactRequestWithBody constructs an http.Request for the UploadUnsignedArtifact method, with any body, and a specified content type
+func NewUploadUnsignedArtifactRequestWithBody(server string, organizationID OrganizationID, signingRequestID SigningRequestID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "signingRequestId", signingRequestID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/SigningRequests/%s/UploadUnsignedArtifact", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetSigningRequestCertificateRequest constructs an http.Request for the GetSigningRequestCertificate method
 func NewGetSigningRequestCertificateRequest(server string, organizationID OrganizationID, signingRequestID SigningRequestID) (*http.Request, error) {
 	var err error
@@ -2870,6 +7600,507 @@ func NewGetSigningRequestCertificateRequest(server string, organizationID Organi
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewListTrustedBuildSystemsRequest constructs an http.Request for the ListTrustedBuildSystems method
+func NewListTrustedBuildSystemsRequest(server string, organizationID OrganizationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/TrustedBuildSystems", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAddCustomTrustedBuildSystemRequest calls the generic AddCustomTrustedBuildSystem builder with application/json body
+func NewAddCustomTrustedBuildSystemRequest(server string, organizationID OrganizationID, body AddCustomTrustedBuildSystemJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAddCustomTrustedBuildSystemRequestWithBody(server, organizationID, "application/json", bodyReader)
+}
+
+// NewAddCustomTrustedBuildSystemRequestWithBody constructs an http.Request for the AddCustomTrustedBuildSystem method, with any body, and a specified content type
+func NewAddCustomTrustedBuildSystemRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/TrustedBuildSystems/AddCustom", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetTrustedBuildSystemRequest constructs an http.Request for the GetTrustedBuildSystem method
+func NewGetTrustedBuildSystemRequest(server string, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "trustedBuildSystemSlug", trustedBuildSystemSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/TrustedBuildSystems/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEditTrustedBuildSystemRequest calls the generic EditTrustedBuildSystem builder with application/json body
+func NewEditTrustedBuildSystemRequest(server string, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, body EditTrustedBuildSystemJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditTrustedBuildSystemRequestWithBody(server, organizationID, trustedBuildSystemSlug, "application/json", bodyReader)
+}
+
+// NewEditTrustedBuildSystemRequestWithBody constructs an http.Request for the EditTrustedBuildSystem method, with any body, and a specified content type
+func NewEditTrustedBuildSystemRequestWithBody(server string, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "trustedBuildSystemSlug", trustedBuildSystemSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/TrustedBuildSystems/%s/Edit", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRegenerateTrustedBuildSystemTokenRequest constructs an http.Request for the RegenerateTrustedBuildSystemToken method
+func NewRegenerateTrustedBuildSystemTokenRequest(server string, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "trustedBuildSystemSlug", trustedBuildSystemSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/TrustedBuildSystems/%s/RegenerateTrustedBuildSystemToken", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListUserGroupsRequest constructs an http.Request for the ListUserGroups method
+func NewListUserGroupsRequest(server string, organizationID OrganizationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/UserGroups", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateUserGroupRequest calls the generic CreateUserGroup builder with application/json body
+func NewCreateUserGroupRequest(server string, organizationID OrganizationID, body CreateUserGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateUserGroupRequestWithBody(server, organizationID, "application/json", bodyReader)
+}
+
+// NewCreateUserGroupRequestWithBody constructs an http.Request for the CreateUserGroup method, with any body, and a specified content type
+func NewCreateUserGroupRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/UserGroups", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetUserGroupRequest constructs an http.Request for the GetUserGroup method
+func NewGetUserGroupRequest(server string, organizationID OrganizationID, groupID GroupID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "groupId", groupID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/UserGroups/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewChangeUserGroupMembersRequest calls the generic ChangeUserGroupMembers builder with application/json body
+func NewChangeUserGroupMembersRequest(server string, organizationID OrganizationID, groupID GroupID, body ChangeUserGroupMembersJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewChangeUserGroupMembersRequestWithBody(server, organizationID, groupID, "application/json", bodyReader)
+}
+
+// NewChangeUserGroupMembersRequestWithBody constructs an http.Request for the ChangeUserGroupMembers method, with any body, and a specified content type
+func NewChangeUserGroupMembersRequestWithBody(server string, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "groupId", groupID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/UserGroups/%s/ChangeMembers", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEditUserGroupRequest calls the generic EditUserGroup builder with application/json body
+func NewEditUserGroupRequest(server string, organizationID OrganizationID, groupID GroupID, body EditUserGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditUserGroupRequestWithBody(server, organizationID, groupID, "application/json", bodyReader)
+}
+
+// NewEditUserGroupRequestWithBody constructs an http.Request for the EditUserGroup method, with any body, and a specified content type
+func NewEditUserGroupRequestWithBody(server string, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "groupId", groupID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/UserGroups/%s/Edit", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewModifyUserGroupMembersRequest calls the generic ModifyUserGroupMembers builder with application/json body
+func NewModifyUserGroupMembersRequest(server string, organizationID OrganizationID, groupID GroupID, body ModifyUserGroupMembersJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewModifyUserGroupMembersRequestWithBody(server, organizationID, groupID, "application/json", bodyReader)
+}
+
+// NewModifyUserGroupMembersRequestWithBody constructs an http.Request for the ModifyUserGroupMembers method, with any body, and a specified content type
+func NewModifyUserGroupMembersRequestWithBody(server string, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "groupId", groupID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/UserGroups/%s/ModifyMembers", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -2932,6 +8163,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /healthz (the `GetHealth` operationId).
 	GetHealthWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHealthResponse, error)
 
+	// ListAuditEventsPreWithResponse List the audit log, newest first (deprecated prefix)
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1-pre/{organizationId}/AuditLog/Events (the `ListAuditEventsPre` operationId).
+	ListAuditEventsPreWithResponse(ctx context.Context, organizationID OrganizationID, params *ListAuditEventsPreParams, reqEditors ...RequestEditorFn) (*ListAuditEventsPreResponse, error)
+
 	// GetSystemInfoWithResponse Version and addresses of this installation
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -2947,6 +8185,118 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/{organizationId}/ArtifactConfigurations/Analyze (the `AnalyzeArtifact` operationId).
 	AnalyzeArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AnalyzeArtifactResponse, error)
+
+	// ListAuditEventsWithResponse List the audit log, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/AuditLog/Events (the `ListAuditEvents` operationId).
+	ListAuditEventsWithResponse(ctx context.Context, organizationID OrganizationID, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*ListAuditEventsResponse, error)
+
+	// ExportAuditEventsWithResponse Export the audit log, oldest first
+	//
+	// `JsonLines` gives the exact text of each entry in a line, so that `countersign audit verify` and others can recalculate the hash
+	// chain. `Csv` is for spreadsheets.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/AuditLog/Events/Export (the `ExportAuditEvents` operationId).
+	ExportAuditEventsWithResponse(ctx context.Context, organizationID OrganizationID, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*ExportAuditEventsResponse, error)
+
+	// ListCIUsersWithResponse The CI users of the organization, by name
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/CIUsers (the `ListCIUsers` operationId).
+	ListCIUsersWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListCIUsersResponse, error)
+
+	// CreateCIUserWithBodyWithResponse Create a CI user with an API token
+	//
+	// The API token is in this answer alone.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers (the `CreateCIUser` operationId).
+	CreateCIUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateCIUserResponse, error)
+
+	// CreateCIUserWithResponse Create a CI user with an API token
+	//
+	// The API token is in this answer alone.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers (the `CreateCIUser` operationId).
+	CreateCIUserWithResponse(ctx context.Context, organizationID OrganizationID, body CreateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCIUserResponse, error)
+
+	// GetMyCIUserWithResponse The CI user who asks
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/CIUsers/Me (the `GetMyCIUser` operationId).
+	GetMyCIUserWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*GetMyCIUserResponse, error)
+
+	// GetCIUserWithResponse A CI user
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/CIUsers/{userId} (the `GetCIUser` operationId).
+	GetCIUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*GetCIUserResponse, error)
+
+	// ActivateCIUserWithBodyWithResponse Activate a CI user
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Activate (the `ActivateCIUser` operationId).
+	ActivateCIUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateCIUserResponse, error)
+
+	// ActivateCIUserWithResponse Activate a CI user
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Activate (the `ActivateCIUser` operationId).
+	ActivateCIUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateCIUserResponse, error)
+
+	// DeactivateCIUserWithBodyWithResponse Deactivate a CI user
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Deactivate (the `DeactivateCIUser` operationId).
+	DeactivateCIUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateCIUserResponse, error)
+
+	// DeactivateCIUserWithResponse Deactivate a CI user
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Deactivate (the `DeactivateCIUser` operationId).
+	DeactivateCIUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body DeactivateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateCIUserResponse, error)
+
+	// EditCIUserWithBodyWithResponse Change a CI user
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Edit (the `EditCIUser` operationId).
+	EditCIUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditCIUserResponse, error)
+
+	// EditCIUserWithResponse Change a CI user
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Edit (the `EditCIUser` operationId).
+	EditCIUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body EditCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*EditCIUserResponse, error)
+
+	// RegenerateCIUserTokenWithBodyWithResponse Replace a CI user's API tokens by a new one
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken (the `RegenerateCIUserToken` operationId).
+	RegenerateCIUserTokenWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegenerateCIUserTokenResponse, error)
+
+	// RegenerateCIUserTokenWithResponse Replace a CI user's API tokens by a new one
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken (the `RegenerateCIUserToken` operationId).
+	RegenerateCIUserTokenWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body RegenerateCIUserTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RegenerateCIUserTokenResponse, error)
 
 	// ListCertificatesWithResponse The organization's certificates, by name
 	//
@@ -3003,12 +8353,54 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/{organizationId}/Certificates/{certificateSlug} (the `GetCertificate` operationId).
 	GetCertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, reqEditors ...RequestEditorFn) (*GetCertificateResponse, error)
 
+	// ActivateCertificateWithBodyWithResponse Activate a certificate
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate (the `ActivateCertificate` operationId).
+	ActivateCertificateWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateCertificateResponse, error)
+
+	// ActivateCertificateWithResponse Activate a certificate
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate (the `ActivateCertificate` operationId).
+	ActivateCertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body ActivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateCertificateResponse, error)
+
 	// GetCertificateSigningRequestWithResponse The certificate signing request (PKCS#10), PEM
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/{organizationId}/Certificates/{certificateSlug}/CertificateSigningRequest (the `GetCertificateSigningRequest` operationId).
 	GetCertificateSigningRequestWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, reqEditors ...RequestEditorFn) (*GetCertificateSigningRequestResponse, error)
+
+	// DeactivateCertificateWithBodyWithResponse Deactivate a certificate
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
+	DeactivateCertificateWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateCertificateResponse, error)
+
+	// DeactivateCertificateWithResponse Deactivate a certificate
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
+	DeactivateCertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeactivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateCertificateResponse, error)
+
+	// EditCertificateWithBodyWithResponse Change the name or the restrictions of a certificate
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit (the `EditCertificate` operationId).
+	EditCertificateWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditCertificateResponse, error)
+
+	// EditCertificateWithResponse Change the name or the restrictions of a certificate
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit (the `EditCertificate` operationId).
+	EditCertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body EditCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*EditCertificateResponse, error)
 
 	// UploadX509CertificateWithBodyWithResponse Upload the issued certificate or a renewed chain
 	//
@@ -3027,12 +8419,151 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/{organizationId}/Certificates/{certificateSlug}/X509Certificate (the `GetX509Certificate` operationId).
 	GetX509CertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, reqEditors ...RequestEditorFn) (*GetX509CertificateResponse, error)
 
+	// ListInteractiveUsersWithResponse The people of the organization, by name
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/InteractiveUsers (the `ListInteractiveUsers` operationId).
+	ListInteractiveUsersWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListInteractiveUsersResponse, error)
+
+	// CreateInteractiveUserWithBodyWithResponse Invite somebody
+	//
+	// The invitation, with which the user sets up sign-in, is in this answer alone.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers (the `CreateInteractiveUser` operationId).
+	CreateInteractiveUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateInteractiveUserResponse, error)
+
+	// CreateInteractiveUserWithResponse Invite somebody
+	//
+	// The invitation, with which the user sets up sign-in, is in this answer alone.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers (the `CreateInteractiveUser` operationId).
+	CreateInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, body CreateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateInteractiveUserResponse, error)
+
+	// GetMyInteractiveUserWithResponse The interactive user who asks
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/Me (the `GetMyInteractiveUser` operationId).
+	GetMyInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*GetMyInteractiveUserResponse, error)
+
+	// GetInteractiveUserWithResponse A person
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId} (the `GetInteractiveUser` operationId).
+	GetInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*GetInteractiveUserResponse, error)
+
+	// ActivateInteractiveUserWithBodyWithResponse Activate a person
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate (the `ActivateInteractiveUser` operationId).
+	ActivateInteractiveUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateInteractiveUserResponse, error)
+
+	// ActivateInteractiveUserWithResponse Activate a person
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate (the `ActivateInteractiveUser` operationId).
+	ActivateInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateInteractiveUserResponse, error)
+
+	// DeactivateInteractiveUserWithBodyWithResponse Deactivate a person
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate (the `DeactivateInteractiveUser` operationId).
+	DeactivateInteractiveUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateInteractiveUserResponse, error)
+
+	// DeactivateInteractiveUserWithResponse Deactivate a person
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate (the `DeactivateInteractiveUser` operationId).
+	DeactivateInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body DeactivateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateInteractiveUserResponse, error)
+
+	// EditInteractiveUserWithBodyWithResponse Change a person
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit (the `EditInteractiveUser` operationId).
+	EditInteractiveUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditInteractiveUserResponse, error)
+
+	// EditInteractiveUserWithResponse Change a person
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit (the `EditInteractiveUser` operationId).
+	EditInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body EditInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*EditInteractiveUserResponse, error)
+
+	// RegenerateInteractiveUserTokenWithBodyWithResponse Replace one's own API tokens by a new one
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken (the `RegenerateInteractiveUserToken` operationId).
+	RegenerateInteractiveUserTokenWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegenerateInteractiveUserTokenResponse, error)
+
+	// RegenerateInteractiveUserTokenWithResponse Replace one's own API tokens by a new one
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken (the `RegenerateInteractiveUserToken` operationId).
+	RegenerateInteractiveUserTokenWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body RegenerateInteractiveUserTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RegenerateInteractiveUserTokenResponse, error)
+
+	// ReinviteInteractiveUserWithResponse Invite somebody again
+	//
+	// For those who lost their password or passkey, or whose invitation expired.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite (the `ReinviteInteractiveUser` operationId).
+	ReinviteInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*ReinviteInteractiveUserResponse, error)
+
+	// GetOrganizationWithResponse The organization and its rules
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/Organization (the `GetOrganization` operationId).
+	GetOrganizationWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*GetOrganizationResponse, error)
+
+	// EditOrganizationWithBodyWithResponse Change the organization
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Organization/Edit (the `EditOrganization` operationId).
+	EditOrganizationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditOrganizationResponse, error)
+
+	// EditOrganizationWithResponse Change the organization
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Organization/Edit (the `EditOrganization` operationId).
+	EditOrganizationWithResponse(ctx context.Context, organizationID OrganizationID, body EditOrganizationJSONRequestBody, reqEditors ...RequestEditorFn) (*EditOrganizationResponse, error)
+
 	// ListProjectsWithResponse The projects that the caller may read, by name
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects (the `ListProjects` operationId).
 	ListProjectsWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListProjectsResponse, error)
+
+	// CreateProjectWithBodyWithResponse Create a project
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects (the `CreateProject` operationId).
+	CreateProjectWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateProjectResponse, error)
+
+	// CreateProjectWithResponse Create a project
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects (the `CreateProject` operationId).
+	CreateProjectWithResponse(ctx context.Context, organizationID OrganizationID, body CreateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateProjectResponse, error)
 
 	// GetProjectWithResponse A project with its artifact configurations and signing policies
 	//
@@ -3041,12 +8572,44 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug} (the `GetProject` operationId).
 	GetProjectWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*GetProjectResponse, error)
 
+	// ActivateProjectWithBodyWithResponse Activate a project
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Activate (the `ActivateProject` operationId).
+	ActivateProjectWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateProjectResponse, error)
+
+	// ActivateProjectWithResponse Activate a project
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Activate (the `ActivateProject` operationId).
+	ActivateProjectWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body ActivateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateProjectResponse, error)
+
 	// ListArtifactConfigurationsWithResponse The project's artifact configurations, by name
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `ListArtifactConfigurations` operationId).
 	ListArtifactConfigurationsWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*ListArtifactConfigurationsResponse, error)
+
+	// CreateArtifactConfigurationWithBodyWithResponse Create an artifact configuration
+	//
+	// A project's first one becomes its default.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `CreateArtifactConfiguration` operationId).
+	CreateArtifactConfigurationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateArtifactConfigurationResponse, error)
+
+	// CreateArtifactConfigurationWithResponse Create an artifact configuration
+	//
+	// A project's first one becomes its default.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `CreateArtifactConfiguration` operationId).
+	CreateArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body CreateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateArtifactConfigurationResponse, error)
 
 	// GetArtifactConfigurationWithResponse An artifact configuration
 	//
@@ -3055,12 +8618,107 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug} (the `GetArtifactConfiguration` operationId).
 	GetArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, reqEditors ...RequestEditorFn) (*GetArtifactConfigurationResponse, error)
 
+	// ActivateArtifactConfigurationWithBodyWithResponse Activate an artifact configuration
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate (the `ActivateArtifactConfiguration` operationId).
+	ActivateArtifactConfigurationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateArtifactConfigurationResponse, error)
+
+	// ActivateArtifactConfigurationWithResponse Activate an artifact configuration
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate (the `ActivateArtifactConfiguration` operationId).
+	ActivateArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body ActivateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateArtifactConfigurationResponse, error)
+
+	// DeactivateArtifactConfigurationWithBodyWithResponse Deactivate an artifact configuration
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate (the `DeactivateArtifactConfiguration` operationId).
+	DeactivateArtifactConfigurationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateArtifactConfigurationResponse, error)
+
+	// DeactivateArtifactConfigurationWithResponse Deactivate an artifact configuration
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate (the `DeactivateArtifactConfiguration` operationId).
+	DeactivateArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body DeactivateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateArtifactConfigurationResponse, error)
+
+	// EditArtifactConfigurationWithBodyWithResponse Change the name, slug or description of an artifact configuration
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit (the `EditArtifactConfiguration` operationId).
+	EditArtifactConfigurationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditArtifactConfigurationResponse, error)
+
+	// EditArtifactConfigurationWithResponse Change the name, slug or description of an artifact configuration
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit (the `EditArtifactConfiguration` operationId).
+	EditArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body EditArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*EditArtifactConfigurationResponse, error)
+
+	// EditArtifactConfigurationXMLWithBodyWithResponse Give an artifact configuration a new version of its XML
+	//
+	// Signing requests keep the version that they were submitted with.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml (the `EditArtifactConfigurationXML` operationId).
+	EditArtifactConfigurationXMLWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditArtifactConfigurationXMLResponse, error)
+
+	// EditArtifactConfigurationXMLWithResponse Give an artifact configuration a new version of its XML
+	//
+	// Signing requests keep the version that they were submitted with.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml (the `EditArtifactConfigurationXML` operationId).
+	EditArtifactConfigurationXMLWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body EditArtifactConfigurationXMLJSONRequestBody, reqEditors ...RequestEditorFn) (*EditArtifactConfigurationXMLResponse, error)
+
+	// ListArtifactConfigurationVersionsWithResponse The versions of an artifact configuration's XML, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Versions (the `ListArtifactConfigurationVersions` operationId).
+	ListArtifactConfigurationVersionsWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, reqEditors ...RequestEditorFn) (*ListArtifactConfigurationVersionsResponse, error)
+
 	// GetArtifactConfigurationXMLWithResponse An artifact configuration's XML
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Xml (the `GetArtifactConfigurationXML` operationId).
 	GetArtifactConfigurationXMLWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, params *GetArtifactConfigurationXMLParams, reqEditors ...RequestEditorFn) (*GetArtifactConfigurationXMLResponse, error)
+
+	// DeactivateProjectWithBodyWithResponse Deactivate a project
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate (the `DeactivateProject` operationId).
+	DeactivateProjectWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateProjectResponse, error)
+
+	// DeactivateProjectWithResponse Deactivate a project
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate (the `DeactivateProject` operationId).
+	DeactivateProjectWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body DeactivateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateProjectResponse, error)
+
+	// EditProjectWithBodyWithResponse Change a project
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Edit (the `EditProject` operationId).
+	EditProjectWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditProjectResponse, error)
+
+	// EditProjectWithResponse Change a project
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Edit (the `EditProject` operationId).
+	EditProjectWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body EditProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*EditProjectResponse, error)
 
 	// PlanArtifactWithBodyWithResponse Dry run, what would be signed
 	//
@@ -3073,6 +8731,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Plan (the `PlanArtifact` operationId).
 	PlanArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PlanArtifactResponse, error)
 
+	// SetDefaultArtifactConfigurationWithBodyWithResponse Choose the default artifact configuration
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration (the `SetDefaultArtifactConfiguration` operationId).
+	SetDefaultArtifactConfigurationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetDefaultArtifactConfigurationResponse, error)
+
+	// SetDefaultArtifactConfigurationWithResponse Choose the default artifact configuration
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration (the `SetDefaultArtifactConfiguration` operationId).
+	SetDefaultArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body SetDefaultArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*SetDefaultArtifactConfigurationResponse, error)
+
 	// ListSigningPoliciesWithResponse The project's signing policies, by name
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -3080,12 +8752,40 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `ListSigningPolicies` operationId).
 	ListSigningPoliciesWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*ListSigningPoliciesResponse, error)
 
+	// CreateSigningPolicyWithBodyWithResponse Create a signing policy
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `CreateSigningPolicy` operationId).
+	CreateSigningPolicyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateSigningPolicyResponse, error)
+
+	// CreateSigningPolicyWithResponse Create a signing policy
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `CreateSigningPolicy` operationId).
+	CreateSigningPolicyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body CreateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateSigningPolicyResponse, error)
+
 	// GetSigningPolicyWithResponse A signing policy
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug} (the `GetSigningPolicy` operationId).
 	GetSigningPolicyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, reqEditors ...RequestEditorFn) (*GetSigningPolicyResponse, error)
+
+	// ActivateSigningPolicyWithBodyWithResponse Activate a signing policy
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate (the `ActivateSigningPolicy` operationId).
+	ActivateSigningPolicyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateSigningPolicyResponse, error)
+
+	// ActivateSigningPolicyWithResponse Activate a signing policy
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate (the `ActivateSigningPolicy` operationId).
+	ActivateSigningPolicyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body ActivateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateSigningPolicyResponse, error)
 
 	// GetSigningPolicyCertificateWithResponse The certificate that a signing policy signs with
 	//
@@ -3100,6 +8800,66 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Certificate/X509Certificate (the `GetSigningPolicyX509Certificate` operationId).
 	GetSigningPolicyX509CertificateWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, reqEditors ...RequestEditorFn) (*GetSigningPolicyX509CertificateResponse, error)
+
+	// DeactivateSigningPolicyWithBodyWithResponse Deactivate a signing policy
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
+	DeactivateSigningPolicyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateSigningPolicyResponse, error)
+
+	// DeactivateSigningPolicyWithResponse Deactivate a signing policy
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
+	DeactivateSigningPolicyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body DeactivateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateSigningPolicyResponse, error)
+
+	// EditSigningPolicyWithBodyWithResponse Change a signing policy
+	//
+	// Approvals of waiting requests fall: they were given under other rules.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit (the `EditSigningPolicy` operationId).
+	EditSigningPolicyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditSigningPolicyResponse, error)
+
+	// EditSigningPolicyWithResponse Change a signing policy
+	//
+	// Approvals of waiting requests fall: they were given under other rules.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit (the `EditSigningPolicy` operationId).
+	EditSigningPolicyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body EditSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*EditSigningPolicyResponse, error)
+
+	// ListTrustedBuildSystemLinksWithResponse The trusted build systems that are linked to a project
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `ListTrustedBuildSystemLinks` operationId).
+	ListTrustedBuildSystemLinksWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*ListTrustedBuildSystemLinksResponse, error)
+
+	// LinkTrustedBuildSystemWithBodyWithResponse Link a trusted build system to a project
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `LinkTrustedBuildSystem` operationId).
+	LinkTrustedBuildSystemWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*LinkTrustedBuildSystemResponse, error)
+
+	// LinkTrustedBuildSystemWithResponse Link a trusted build system to a project
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `LinkTrustedBuildSystem` operationId).
+	LinkTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body LinkTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*LinkTrustedBuildSystemResponse, error)
+
+	// UnlinkTrustedBuildSystemWithResponse Remove the link of a trusted build system
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks/{trustedBuildSystemSlug} (the `UnlinkTrustedBuildSystem` operationId).
+	UnlinkTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*UnlinkTrustedBuildSystemResponse, error)
 
 	// ListSigningRequestsWithResponse List signing requests, newest first
 	//
@@ -3127,30 +8887,39 @@ type ClientWithResponsesInterface interface {
 	// Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 	// be one to which the caller may submit; its own rules apply.
 	//
+	// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+	// signing policy it is the original's.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-	ResubmitSigningRequestWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error)
+	ResubmitSigningRequestWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error)
 
 	// ResubmitSigningRequestWithResponse Submit a completed request again under another signing policy
 	//
 	// Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 	// be one to which the caller may submit; its own rules apply.
 	//
+	// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+	// signing policy it is the original's.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-	ResubmitSigningRequestWithResponse(ctx context.Context, organizationID OrganizationID, body ResubmitSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error)
+	ResubmitSigningRequestWithResponse(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, body ResubmitSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error)
 
 	// ResubmitSigningRequestWithFormdataBodyWithResponse Submit a completed request again under another signing policy
 	//
 	// Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 	// be one to which the caller may submit; its own rules apply.
 	//
+	// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+	// signing policy it is the original's.
+	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-	ResubmitSigningRequestWithFormdataBodyWithResponse(ctx context.Context, organizationID OrganizationID, body ResubmitSigningRequestFormdataRequestBody, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error)
+	ResubmitSigningRequestWithFormdataBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, body ResubmitSigningRequestFormdataRequestBody, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error)
 
 	// SubmitWithArtifactWithBodyWithResponse Submit a signing request with its artifact
 	//
@@ -3171,6 +8940,25 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifact (the `SubmitWithArtifact` operationId).
 	SubmitWithArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitWithArtifactResponse, error)
+
+	// SubmitWithArtifactRetrievalLinkWithBodyWithResponse Submit a signing request whose artifact is retrieved from a link
+	//
+	// As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
+	// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifactRetrievalLink (the `SubmitWithArtifactRetrievalLink` operationId).
+	SubmitWithArtifactRetrievalLinkWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactRetrievalLinkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitWithArtifactRetrievalLinkResponse, error)
+
+	// SubmitWithoutArtifactWithBodyWithResponse Submit a signing request whose artifact is uploaded afterwards
+	//
+	// As `SubmitWithArtifact`, with the announced file name and digest in place of the artifact. What is uploaded must have the digest.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithoutArtifact (the `SubmitWithoutArtifact` operationId).
+	SubmitWithoutArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *SubmitWithoutArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitWithoutArtifactResponse, error)
 
 	// GetSigningRequestWithResponse Everything about a signing request
 	//
@@ -3279,12 +9067,145 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/UnsignedArtifact (the `GetUnsignedArtifact` operationId).
 	GetUnsignedArtifactWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*GetUnsignedArtifactResponse, error)
 
+	// UploadUnsignedArtifactWithBodyWithResponse Upload the artifact of a request that was submitted without one
+	//
+	// The body is the file itself, no form; its `Content-Type` does not matter. When its digest is not the announced one, the answer
+	// is 400 and the upload may be repeated.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/UploadUnsignedArtifact (the `UploadUnsignedArtifact` operationId).
+	UploadUnsignedArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadUnsignedArtifactResponse, error)
+
 	// GetSigningRequestCertificateWithResponse The X.509 certificate of the request's signing policy, DER
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/{organizationId}/SigningRequests/{signingRequestId}/X509Certificate (the `GetSigningRequestCertificate` operationId).
 	GetSigningRequestCertificateWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, reqEditors ...RequestEditorFn) (*GetSigningRequestCertificateResponse, error)
+
+	// ListTrustedBuildSystemsWithResponse The trusted build systems of the organization, by name
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems (the `ListTrustedBuildSystems` operationId).
+	ListTrustedBuildSystemsWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListTrustedBuildSystemsResponse, error)
+
+	// AddCustomTrustedBuildSystemWithBodyWithResponse Add a trusted build system with a token
+	//
+	// The token is in this answer alone.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
+	AddCustomTrustedBuildSystemWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddCustomTrustedBuildSystemResponse, error)
+
+	// AddCustomTrustedBuildSystemWithResponse Add a trusted build system with a token
+	//
+	// The token is in this answer alone.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
+	AddCustomTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, body AddCustomTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*AddCustomTrustedBuildSystemResponse, error)
+
+	// GetTrustedBuildSystemWithResponse A trusted build system
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug} (the `GetTrustedBuildSystem` operationId).
+	GetTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*GetTrustedBuildSystemResponse, error)
+
+	// EditTrustedBuildSystemWithBodyWithResponse Change a trusted build system
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit (the `EditTrustedBuildSystem` operationId).
+	EditTrustedBuildSystemWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditTrustedBuildSystemResponse, error)
+
+	// EditTrustedBuildSystemWithResponse Change a trusted build system
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit (the `EditTrustedBuildSystem` operationId).
+	EditTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, body EditTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*EditTrustedBuildSystemResponse, error)
+
+	// RegenerateTrustedBuildSystemTokenWithResponse Replace the tokens of a trusted build system by a new one
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken (the `RegenerateTrustedBuildSystemToken` operationId).
+	RegenerateTrustedBuildSystemTokenWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*RegenerateTrustedBuildSystemTokenResponse, error)
+
+	// ListUserGroupsWithResponse The groups of the organization, by name
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/UserGroups (the `ListUserGroups` operationId).
+	ListUserGroupsWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListUserGroupsResponse, error)
+
+	// CreateUserGroupWithBodyWithResponse Create a group
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups (the `CreateUserGroup` operationId).
+	CreateUserGroupWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateUserGroupResponse, error)
+
+	// CreateUserGroupWithResponse Create a group
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups (the `CreateUserGroup` operationId).
+	CreateUserGroupWithResponse(ctx context.Context, organizationID OrganizationID, body CreateUserGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateUserGroupResponse, error)
+
+	// GetUserGroupWithResponse A group
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/UserGroups/{groupId} (the `GetUserGroup` operationId).
+	GetUserGroupWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, reqEditors ...RequestEditorFn) (*GetUserGroupResponse, error)
+
+	// ChangeUserGroupMembersWithBodyWithResponse Replace the members of a group
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
+	ChangeUserGroupMembersWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeUserGroupMembersResponse, error)
+
+	// ChangeUserGroupMembersWithResponse Replace the members of a group
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
+	ChangeUserGroupMembersWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ChangeUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeUserGroupMembersResponse, error)
+
+	// EditUserGroupWithBodyWithResponse Change the name or description of a group
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Edit (the `EditUserGroup` operationId).
+	EditUserGroupWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditUserGroupResponse, error)
+
+	// EditUserGroupWithResponse Change the name or description of a group
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Edit (the `EditUserGroup` operationId).
+	EditUserGroupWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, body EditUserGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*EditUserGroupResponse, error)
+
+	// ModifyUserGroupMembersWithBodyWithResponse Add and remove members of a group
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers (the `ModifyUserGroupMembers` operationId).
+	ModifyUserGroupMembersWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyUserGroupMembersResponse, error)
+
+	// ModifyUserGroupMembersWithResponse Add and remove members of a group
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers (the `ModifyUserGroupMembers` operationId).
+	ModifyUserGroupMembersWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ModifyUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyUserGroupMembersResponse, error)
 }
 
 type GetArtifactConfigurationSchemaResponse struct {
@@ -3363,6 +9284,54 @@ func (r GetHealthResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetHealthResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAuditEventsPreResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditEventPage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAuditEventsPreResponse) GetJSON200() *AuditEventPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAuditEventsPreResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAuditEventsPreResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAuditEventsPreResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAuditEventsPreResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAuditEventsPreResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3459,6 +9428,486 @@ func (r AnalyzeArtifactResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AnalyzeArtifactResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAuditEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditEventPage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAuditEventsResponse) GetJSON200() *AuditEventPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAuditEventsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAuditEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAuditEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAuditEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAuditEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ExportAuditEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ExportAuditEventsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportAuditEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportAuditEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportAuditEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportAuditEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListCIUsersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]CIUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCIUsersResponse) GetJSON200() *[]CIUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCIUsersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCIUsersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCIUsersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCIUsersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCIUsersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateCIUserResponse201Headers the declared response headers of an HTTP 201 response for CreateCIUser
+type CreateCIUserResponse201Headers struct {
+	Location string
+}
+
+type CreateCIUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *CreatedCIUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateCIUserResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateCIUserResponse) GetJSON201() *CreatedCIUser {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateCIUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateCIUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateCIUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateCIUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateCIUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetMyCIUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CIUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetMyCIUserResponse) GetJSON200() *CIUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetMyCIUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetMyCIUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetMyCIUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetMyCIUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetMyCIUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCIUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CIUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCIUserResponse) GetJSON200() *CIUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCIUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCIUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCIUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCIUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCIUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ActivateCIUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CIUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ActivateCIUserResponse) GetJSON200() *CIUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ActivateCIUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ActivateCIUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ActivateCIUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ActivateCIUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ActivateCIUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeactivateCIUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CIUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeactivateCIUserResponse) GetJSON200() *CIUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeactivateCIUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeactivateCIUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeactivateCIUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeactivateCIUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeactivateCIUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditCIUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CIUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditCIUserResponse) GetJSON200() *CIUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditCIUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditCIUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditCIUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditCIUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditCIUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RegenerateCIUserTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssuedToken
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RegenerateCIUserTokenResponse) GetJSON200() *IssuedToken {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RegenerateCIUserTokenResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RegenerateCIUserTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RegenerateCIUserTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RegenerateCIUserTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RegenerateCIUserTokenResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3726,6 +10175,54 @@ func (r GetCertificateResponse) ContentType() string {
 	return ""
 }
 
+type ActivateCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Certificate
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ActivateCertificateResponse) GetJSON200() *Certificate {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ActivateCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ActivateCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ActivateCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ActivateCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ActivateCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetCertificateSigningRequestResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3761,6 +10258,102 @@ func (r GetCertificateSigningRequestResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetCertificateSigningRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeactivateCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Certificate
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeactivateCertificateResponse) GetJSON200() *Certificate {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeactivateCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeactivateCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeactivateCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeactivateCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeactivateCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Certificate
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditCertificateResponse) GetJSON200() *Certificate {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditCertificateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3856,6 +10449,541 @@ func (r GetX509CertificateResponse) ContentType() string {
 	return ""
 }
 
+type ListInteractiveUsersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]InteractiveUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListInteractiveUsersResponse) GetJSON200() *[]InteractiveUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListInteractiveUsersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListInteractiveUsersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListInteractiveUsersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListInteractiveUsersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListInteractiveUsersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateInteractiveUserResponse201Headers the declared response headers of an HTTP 201 response for CreateInteractiveUser
+type CreateInteractiveUserResponse201Headers struct {
+	Location string
+}
+
+type CreateInteractiveUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *InvitedUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateInteractiveUserResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateInteractiveUserResponse) GetJSON201() *InvitedUser {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateInteractiveUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateInteractiveUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateInteractiveUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateInteractiveUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateInteractiveUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetMyInteractiveUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *InteractiveUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetMyInteractiveUserResponse) GetJSON200() *InteractiveUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetMyInteractiveUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetMyInteractiveUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetMyInteractiveUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetMyInteractiveUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetMyInteractiveUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetInteractiveUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *InteractiveUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetInteractiveUserResponse) GetJSON200() *InteractiveUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetInteractiveUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetInteractiveUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetInteractiveUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetInteractiveUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetInteractiveUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ActivateInteractiveUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *InteractiveUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ActivateInteractiveUserResponse) GetJSON200() *InteractiveUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ActivateInteractiveUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ActivateInteractiveUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ActivateInteractiveUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ActivateInteractiveUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ActivateInteractiveUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeactivateInteractiveUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *InteractiveUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeactivateInteractiveUserResponse) GetJSON200() *InteractiveUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeactivateInteractiveUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeactivateInteractiveUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeactivateInteractiveUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeactivateInteractiveUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeactivateInteractiveUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditInteractiveUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *InteractiveUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditInteractiveUserResponse) GetJSON200() *InteractiveUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditInteractiveUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditInteractiveUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditInteractiveUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditInteractiveUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditInteractiveUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RegenerateInteractiveUserTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssuedToken
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RegenerateInteractiveUserTokenResponse) GetJSON200() *IssuedToken {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RegenerateInteractiveUserTokenResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RegenerateInteractiveUserTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RegenerateInteractiveUserTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RegenerateInteractiveUserTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RegenerateInteractiveUserTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReinviteInteractiveUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *InvitedUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReinviteInteractiveUserResponse) GetJSON200() *InvitedUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReinviteInteractiveUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReinviteInteractiveUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReinviteInteractiveUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReinviteInteractiveUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReinviteInteractiveUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetOrganizationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Organization
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetOrganizationResponse) GetJSON200() *Organization {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetOrganizationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetOrganizationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetOrganizationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetOrganizationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetOrganizationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditOrganizationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Organization
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditOrganizationResponse) GetJSON200() *Organization {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditOrganizationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditOrganizationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditOrganizationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditOrganizationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditOrganizationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListProjectsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3898,6 +11026,61 @@ func (r ListProjectsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListProjectsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateProjectResponse201Headers the declared response headers of an HTTP 201 response for CreateProject
+type CreateProjectResponse201Headers struct {
+	Location string
+}
+
+type CreateProjectResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Project
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateProjectResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateProjectResponse) GetJSON201() *Project {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateProjectResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateProjectResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateProjectResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateProjectResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateProjectResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3952,6 +11135,54 @@ func (r GetProjectResponse) ContentType() string {
 	return ""
 }
 
+type ActivateProjectResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Project
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ActivateProjectResponse) GetJSON200() *Project {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ActivateProjectResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ActivateProjectResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ActivateProjectResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ActivateProjectResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ActivateProjectResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListArtifactConfigurationsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3994,6 +11225,61 @@ func (r ListArtifactConfigurationsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListArtifactConfigurationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateArtifactConfigurationResponse201Headers the declared response headers of an HTTP 201 response for CreateArtifactConfiguration
+type CreateArtifactConfigurationResponse201Headers struct {
+	Location string
+}
+
+type CreateArtifactConfigurationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *ArtifactConfiguration
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateArtifactConfigurationResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateArtifactConfigurationResponse) GetJSON201() *ArtifactConfiguration {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateArtifactConfigurationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateArtifactConfigurationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateArtifactConfigurationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateArtifactConfigurationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateArtifactConfigurationResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4048,6 +11334,246 @@ func (r GetArtifactConfigurationResponse) ContentType() string {
 	return ""
 }
 
+type ActivateArtifactConfigurationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ArtifactConfiguration
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ActivateArtifactConfigurationResponse) GetJSON200() *ArtifactConfiguration {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ActivateArtifactConfigurationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ActivateArtifactConfigurationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ActivateArtifactConfigurationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ActivateArtifactConfigurationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ActivateArtifactConfigurationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeactivateArtifactConfigurationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ArtifactConfiguration
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeactivateArtifactConfigurationResponse) GetJSON200() *ArtifactConfiguration {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeactivateArtifactConfigurationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeactivateArtifactConfigurationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeactivateArtifactConfigurationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeactivateArtifactConfigurationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeactivateArtifactConfigurationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditArtifactConfigurationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ArtifactConfiguration
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditArtifactConfigurationResponse) GetJSON200() *ArtifactConfiguration {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditArtifactConfigurationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditArtifactConfigurationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditArtifactConfigurationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditArtifactConfigurationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditArtifactConfigurationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditArtifactConfigurationXMLResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ArtifactConfiguration
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditArtifactConfigurationXMLResponse) GetJSON200() *ArtifactConfiguration {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditArtifactConfigurationXMLResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditArtifactConfigurationXMLResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditArtifactConfigurationXMLResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditArtifactConfigurationXMLResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditArtifactConfigurationXMLResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListArtifactConfigurationVersionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]ArtifactConfigurationVersion
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListArtifactConfigurationVersionsResponse) GetJSON200() *[]ArtifactConfigurationVersion {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListArtifactConfigurationVersionsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListArtifactConfigurationVersionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListArtifactConfigurationVersionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListArtifactConfigurationVersionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListArtifactConfigurationVersionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetArtifactConfigurationXMLResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4090,6 +11616,102 @@ func (r GetArtifactConfigurationXMLResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetArtifactConfigurationXMLResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeactivateProjectResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Project
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeactivateProjectResponse) GetJSON200() *Project {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeactivateProjectResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeactivateProjectResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeactivateProjectResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeactivateProjectResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeactivateProjectResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditProjectResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Project
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditProjectResponse) GetJSON200() *Project {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditProjectResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditProjectResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditProjectResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditProjectResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditProjectResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4144,6 +11766,54 @@ func (r PlanArtifactResponse) ContentType() string {
 	return ""
 }
 
+type SetDefaultArtifactConfigurationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Project
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetDefaultArtifactConfigurationResponse) GetJSON200() *Project {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetDefaultArtifactConfigurationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetDefaultArtifactConfigurationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetDefaultArtifactConfigurationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetDefaultArtifactConfigurationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetDefaultArtifactConfigurationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListSigningPoliciesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4192,6 +11862,61 @@ func (r ListSigningPoliciesResponse) ContentType() string {
 	return ""
 }
 
+// CreateSigningPolicyResponse201Headers the declared response headers of an HTTP 201 response for CreateSigningPolicy
+type CreateSigningPolicyResponse201Headers struct {
+	Location string
+}
+
+type CreateSigningPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *SigningPolicy
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateSigningPolicyResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateSigningPolicyResponse) GetJSON201() *SigningPolicy {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateSigningPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateSigningPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateSigningPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateSigningPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateSigningPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetSigningPolicyResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4234,6 +11959,54 @@ func (r GetSigningPolicyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetSigningPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ActivateSigningPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SigningPolicy
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ActivateSigningPolicyResponse) GetJSON200() *SigningPolicy {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ActivateSigningPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ActivateSigningPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ActivateSigningPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ActivateSigningPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ActivateSigningPolicyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4323,6 +12096,246 @@ func (r GetSigningPolicyX509CertificateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetSigningPolicyX509CertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeactivateSigningPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SigningPolicy
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeactivateSigningPolicyResponse) GetJSON200() *SigningPolicy {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeactivateSigningPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeactivateSigningPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeactivateSigningPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeactivateSigningPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeactivateSigningPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditSigningPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SigningPolicy
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditSigningPolicyResponse) GetJSON200() *SigningPolicy {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditSigningPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditSigningPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditSigningPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditSigningPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditSigningPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListTrustedBuildSystemLinksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]TrustedBuildSystem
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTrustedBuildSystemLinksResponse) GetJSON200() *[]TrustedBuildSystem {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListTrustedBuildSystemLinksResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTrustedBuildSystemLinksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTrustedBuildSystemLinksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTrustedBuildSystemLinksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTrustedBuildSystemLinksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type LinkTrustedBuildSystemResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]TrustedBuildSystem
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r LinkTrustedBuildSystemResponse) GetJSON200() *[]TrustedBuildSystem {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r LinkTrustedBuildSystemResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r LinkTrustedBuildSystemResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r LinkTrustedBuildSystemResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r LinkTrustedBuildSystemResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r LinkTrustedBuildSystemResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UnlinkTrustedBuildSystemResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]TrustedBuildSystem
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UnlinkTrustedBuildSystemResponse) GetJSON200() *[]TrustedBuildSystem {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UnlinkTrustedBuildSystemResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UnlinkTrustedBuildSystemResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UnlinkTrustedBuildSystemResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UnlinkTrustedBuildSystemResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UnlinkTrustedBuildSystemResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4536,6 +12549,116 @@ func (r SubmitWithArtifactResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SubmitWithArtifactResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SubmitWithArtifactRetrievalLinkResponse201Headers the declared response headers of an HTTP 201 response for SubmitWithArtifactRetrievalLink
+type SubmitWithArtifactRetrievalLinkResponse201Headers struct {
+	Location string
+}
+
+type SubmitWithArtifactRetrievalLinkResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Submitted
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *SubmitWithArtifactRetrievalLinkResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r SubmitWithArtifactRetrievalLinkResponse) GetJSON201() *Submitted {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SubmitWithArtifactRetrievalLinkResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SubmitWithArtifactRetrievalLinkResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SubmitWithArtifactRetrievalLinkResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SubmitWithArtifactRetrievalLinkResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SubmitWithArtifactRetrievalLinkResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SubmitWithoutArtifactResponse201Headers the declared response headers of an HTTP 201 response for SubmitWithoutArtifact
+type SubmitWithoutArtifactResponse201Headers struct {
+	Location string
+}
+
+type SubmitWithoutArtifactResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *SubmittedForUpload
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *SubmitWithoutArtifactResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r SubmitWithoutArtifactResponse) GetJSON201() *SubmittedForUpload {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SubmitWithoutArtifactResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SubmitWithoutArtifactResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SubmitWithoutArtifactResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SubmitWithoutArtifactResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SubmitWithoutArtifactResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5001,6 +13124,47 @@ func (r GetUnsignedArtifactResponse) ContentType() string {
 	return ""
 }
 
+type UploadUnsignedArtifactResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UploadUnsignedArtifactResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UploadUnsignedArtifactResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UploadUnsignedArtifactResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UploadUnsignedArtifactResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UploadUnsignedArtifactResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetSigningRequestCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -5042,6 +13206,548 @@ func (r GetSigningRequestCertificateResponse) ContentType() string {
 	return ""
 }
 
+type ListTrustedBuildSystemsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]TrustedBuildSystem
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTrustedBuildSystemsResponse) GetJSON200() *[]TrustedBuildSystem {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListTrustedBuildSystemsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTrustedBuildSystemsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTrustedBuildSystemsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTrustedBuildSystemsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTrustedBuildSystemsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AddCustomTrustedBuildSystemResponse201Headers the declared response headers of an HTTP 201 response for AddCustomTrustedBuildSystem
+type AddCustomTrustedBuildSystemResponse201Headers struct {
+	Location string
+}
+
+type AddCustomTrustedBuildSystemResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *AddedTrustedBuildSystem
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *AddCustomTrustedBuildSystemResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r AddCustomTrustedBuildSystemResponse) GetJSON201() *AddedTrustedBuildSystem {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AddCustomTrustedBuildSystemResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AddCustomTrustedBuildSystemResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AddCustomTrustedBuildSystemResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AddCustomTrustedBuildSystemResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AddCustomTrustedBuildSystemResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetTrustedBuildSystemResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TrustedBuildSystem
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetTrustedBuildSystemResponse) GetJSON200() *TrustedBuildSystem {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetTrustedBuildSystemResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetTrustedBuildSystemResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetTrustedBuildSystemResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetTrustedBuildSystemResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetTrustedBuildSystemResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditTrustedBuildSystemResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TrustedBuildSystem
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditTrustedBuildSystemResponse) GetJSON200() *TrustedBuildSystem {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditTrustedBuildSystemResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditTrustedBuildSystemResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditTrustedBuildSystemResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditTrustedBuildSystemResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditTrustedBuildSystemResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RegenerateTrustedBuildSystemTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssuedBuildSystemToken
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RegenerateTrustedBuildSystemTokenResponse) GetJSON200() *IssuedBuildSystemToken {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RegenerateTrustedBuildSystemTokenResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RegenerateTrustedBuildSystemTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RegenerateTrustedBuildSystemTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RegenerateTrustedBuildSystemTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RegenerateTrustedBuildSystemTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListUserGroupsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]UserGroup
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListUserGroupsResponse) GetJSON200() *[]UserGroup {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListUserGroupsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListUserGroupsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListUserGroupsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListUserGroupsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListUserGroupsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateUserGroupResponse201Headers the declared response headers of an HTTP 201 response for CreateUserGroup
+type CreateUserGroupResponse201Headers struct {
+	Location string
+}
+
+type CreateUserGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *UserGroup
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateUserGroupResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateUserGroupResponse) GetJSON201() *UserGroup {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateUserGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateUserGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateUserGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateUserGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateUserGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetUserGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UserGroup
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetUserGroupResponse) GetJSON200() *UserGroup {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetUserGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetUserGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetUserGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetUserGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetUserGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ChangeUserGroupMembersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UserGroup
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ChangeUserGroupMembersResponse) GetJSON200() *UserGroup {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ChangeUserGroupMembersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ChangeUserGroupMembersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ChangeUserGroupMembersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ChangeUserGroupMembersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ChangeUserGroupMembersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditUserGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UserGroup
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditUserGroupResponse) GetJSON200() *UserGroup {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditUserGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditUserGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditUserGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditUserGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditUserGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ModifyUserGroupMembersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UserGroup
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ModifyUserGroupMembersResponse) GetJSON200() *UserGroup {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ModifyUserGroupMembersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ModifyUserGroupMembersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ModifyUserGroupMembersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ModifyUserGroupMembersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ModifyUserGroupMembersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetArtifactConfigurationSchemaWithResponse The XML schema of artifact configurations
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5066,6 +13772,19 @@ func (c *ClientWithResponses) GetHealthWithResponse(ctx context.Context, reqEdit
 		return nil, err
 	}
 	return ParseGetHealthResponse(rsp)
+}
+
+// ListAuditEventsPreWithResponse List the audit log, newest first (deprecated prefix)
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1-pre/{organizationId}/AuditLog/Events (the `ListAuditEventsPre` operationId).
+func (c *ClientWithResponses) ListAuditEventsPreWithResponse(ctx context.Context, organizationID OrganizationID, params *ListAuditEventsPreParams, reqEditors ...RequestEditorFn) (*ListAuditEventsPreResponse, error) {
+	rsp, err := c.ListAuditEventsPre(ctx, organizationID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAuditEventsPreResponse(rsp)
 }
 
 // GetSystemInfoWithResponse Version and addresses of this installation
@@ -5094,6 +13813,208 @@ func (c *ClientWithResponses) AnalyzeArtifactWithBodyWithResponse(ctx context.Co
 		return nil, err
 	}
 	return ParseAnalyzeArtifactResponse(rsp)
+}
+
+// ListAuditEventsWithResponse List the audit log, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/AuditLog/Events (the `ListAuditEvents` operationId).
+func (c *ClientWithResponses) ListAuditEventsWithResponse(ctx context.Context, organizationID OrganizationID, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*ListAuditEventsResponse, error) {
+	rsp, err := c.ListAuditEvents(ctx, organizationID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAuditEventsResponse(rsp)
+}
+
+// ExportAuditEventsWithResponse Export the audit log, oldest first
+//
+// `JsonLines` gives the exact text of each entry in a line, so that `countersign audit verify` and others can recalculate the hash
+// chain. `Csv` is for spreadsheets.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/AuditLog/Events/Export (the `ExportAuditEvents` operationId).
+func (c *ClientWithResponses) ExportAuditEventsWithResponse(ctx context.Context, organizationID OrganizationID, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*ExportAuditEventsResponse, error) {
+	rsp, err := c.ExportAuditEvents(ctx, organizationID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportAuditEventsResponse(rsp)
+}
+
+// ListCIUsersWithResponse The CI users of the organization, by name
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/CIUsers (the `ListCIUsers` operationId).
+func (c *ClientWithResponses) ListCIUsersWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListCIUsersResponse, error) {
+	rsp, err := c.ListCIUsers(ctx, organizationID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCIUsersResponse(rsp)
+}
+
+// CreateCIUserWithBodyWithResponse Create a CI user with an API token
+//
+// The API token is in this answer alone.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers (the `CreateCIUser` operationId).
+func (c *ClientWithResponses) CreateCIUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateCIUserResponse, error) {
+	rsp, err := c.CreateCIUserWithBody(ctx, organizationID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateCIUserResponse(rsp)
+}
+
+// CreateCIUserWithResponse Create a CI user with an API token
+//
+// The API token is in this answer alone.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers (the `CreateCIUser` operationId).
+func (c *ClientWithResponses) CreateCIUserWithResponse(ctx context.Context, organizationID OrganizationID, body CreateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCIUserResponse, error) {
+	rsp, err := c.CreateCIUser(ctx, organizationID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateCIUserResponse(rsp)
+}
+
+// GetMyCIUserWithResponse The CI user who asks
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/CIUsers/Me (the `GetMyCIUser` operationId).
+func (c *ClientWithResponses) GetMyCIUserWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*GetMyCIUserResponse, error) {
+	rsp, err := c.GetMyCIUser(ctx, organizationID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMyCIUserResponse(rsp)
+}
+
+// GetCIUserWithResponse A CI user
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/CIUsers/{userId} (the `GetCIUser` operationId).
+func (c *ClientWithResponses) GetCIUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*GetCIUserResponse, error) {
+	rsp, err := c.GetCIUser(ctx, organizationID, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCIUserResponse(rsp)
+}
+
+// ActivateCIUserWithBodyWithResponse Activate a CI user
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Activate (the `ActivateCIUser` operationId).
+func (c *ClientWithResponses) ActivateCIUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateCIUserResponse, error) {
+	rsp, err := c.ActivateCIUserWithBody(ctx, organizationID, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateCIUserResponse(rsp)
+}
+
+// ActivateCIUserWithResponse Activate a CI user
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Activate (the `ActivateCIUser` operationId).
+func (c *ClientWithResponses) ActivateCIUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateCIUserResponse, error) {
+	rsp, err := c.ActivateCIUser(ctx, organizationID, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateCIUserResponse(rsp)
+}
+
+// DeactivateCIUserWithBodyWithResponse Deactivate a CI user
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Deactivate (the `DeactivateCIUser` operationId).
+func (c *ClientWithResponses) DeactivateCIUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateCIUserResponse, error) {
+	rsp, err := c.DeactivateCIUserWithBody(ctx, organizationID, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateCIUserResponse(rsp)
+}
+
+// DeactivateCIUserWithResponse Deactivate a CI user
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Deactivate (the `DeactivateCIUser` operationId).
+func (c *ClientWithResponses) DeactivateCIUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body DeactivateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateCIUserResponse, error) {
+	rsp, err := c.DeactivateCIUser(ctx, organizationID, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateCIUserResponse(rsp)
+}
+
+// EditCIUserWithBodyWithResponse Change a CI user
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Edit (the `EditCIUser` operationId).
+func (c *ClientWithResponses) EditCIUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditCIUserResponse, error) {
+	rsp, err := c.EditCIUserWithBody(ctx, organizationID, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditCIUserResponse(rsp)
+}
+
+// EditCIUserWithResponse Change a CI user
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Edit (the `EditCIUser` operationId).
+func (c *ClientWithResponses) EditCIUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body EditCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*EditCIUserResponse, error) {
+	rsp, err := c.EditCIUser(ctx, organizationID, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditCIUserResponse(rsp)
+}
+
+// RegenerateCIUserTokenWithBodyWithResponse Replace a CI user's API tokens by a new one
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken (the `RegenerateCIUserToken` operationId).
+func (c *ClientWithResponses) RegenerateCIUserTokenWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegenerateCIUserTokenResponse, error) {
+	rsp, err := c.RegenerateCIUserTokenWithBody(ctx, organizationID, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegenerateCIUserTokenResponse(rsp)
+}
+
+// RegenerateCIUserTokenWithResponse Replace a CI user's API tokens by a new one
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken (the `RegenerateCIUserToken` operationId).
+func (c *ClientWithResponses) RegenerateCIUserTokenWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body RegenerateCIUserTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RegenerateCIUserTokenResponse, error) {
+	rsp, err := c.RegenerateCIUserToken(ctx, organizationID, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegenerateCIUserTokenResponse(rsp)
 }
 
 // ListCertificatesWithResponse The organization's certificates, by name
@@ -5193,6 +14114,32 @@ func (c *ClientWithResponses) GetCertificateWithResponse(ctx context.Context, or
 	return ParseGetCertificateResponse(rsp)
 }
 
+// ActivateCertificateWithBodyWithResponse Activate a certificate
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate (the `ActivateCertificate` operationId).
+func (c *ClientWithResponses) ActivateCertificateWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateCertificateResponse, error) {
+	rsp, err := c.ActivateCertificateWithBody(ctx, organizationID, certificateSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateCertificateResponse(rsp)
+}
+
+// ActivateCertificateWithResponse Activate a certificate
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate (the `ActivateCertificate` operationId).
+func (c *ClientWithResponses) ActivateCertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body ActivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateCertificateResponse, error) {
+	rsp, err := c.ActivateCertificate(ctx, organizationID, certificateSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateCertificateResponse(rsp)
+}
+
 // GetCertificateSigningRequestWithResponse The certificate signing request (PKCS#10), PEM
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5204,6 +14151,58 @@ func (c *ClientWithResponses) GetCertificateSigningRequestWithResponse(ctx conte
 		return nil, err
 	}
 	return ParseGetCertificateSigningRequestResponse(rsp)
+}
+
+// DeactivateCertificateWithBodyWithResponse Deactivate a certificate
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
+func (c *ClientWithResponses) DeactivateCertificateWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateCertificateResponse, error) {
+	rsp, err := c.DeactivateCertificateWithBody(ctx, organizationID, certificateSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateCertificateResponse(rsp)
+}
+
+// DeactivateCertificateWithResponse Deactivate a certificate
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
+func (c *ClientWithResponses) DeactivateCertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeactivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateCertificateResponse, error) {
+	rsp, err := c.DeactivateCertificate(ctx, organizationID, certificateSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateCertificateResponse(rsp)
+}
+
+// EditCertificateWithBodyWithResponse Change the name or the restrictions of a certificate
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit (the `EditCertificate` operationId).
+func (c *ClientWithResponses) EditCertificateWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditCertificateResponse, error) {
+	rsp, err := c.EditCertificateWithBody(ctx, organizationID, certificateSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditCertificateResponse(rsp)
+}
+
+// EditCertificateWithResponse Change the name or the restrictions of a certificate
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit (the `EditCertificate` operationId).
+func (c *ClientWithResponses) EditCertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body EditCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*EditCertificateResponse, error) {
+	rsp, err := c.EditCertificate(ctx, organizationID, certificateSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditCertificateResponse(rsp)
 }
 
 // UploadX509CertificateWithBodyWithResponse Upload the issued certificate or a renewed chain
@@ -5235,6 +14234,233 @@ func (c *ClientWithResponses) GetX509CertificateWithResponse(ctx context.Context
 	return ParseGetX509CertificateResponse(rsp)
 }
 
+// ListInteractiveUsersWithResponse The people of the organization, by name
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/InteractiveUsers (the `ListInteractiveUsers` operationId).
+func (c *ClientWithResponses) ListInteractiveUsersWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListInteractiveUsersResponse, error) {
+	rsp, err := c.ListInteractiveUsers(ctx, organizationID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListInteractiveUsersResponse(rsp)
+}
+
+// CreateInteractiveUserWithBodyWithResponse Invite somebody
+//
+// The invitation, with which the user sets up sign-in, is in this answer alone.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers (the `CreateInteractiveUser` operationId).
+func (c *ClientWithResponses) CreateInteractiveUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateInteractiveUserResponse, error) {
+	rsp, err := c.CreateInteractiveUserWithBody(ctx, organizationID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateInteractiveUserResponse(rsp)
+}
+
+// CreateInteractiveUserWithResponse Invite somebody
+//
+// The invitation, with which the user sets up sign-in, is in this answer alone.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers (the `CreateInteractiveUser` operationId).
+func (c *ClientWithResponses) CreateInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, body CreateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateInteractiveUserResponse, error) {
+	rsp, err := c.CreateInteractiveUser(ctx, organizationID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateInteractiveUserResponse(rsp)
+}
+
+// GetMyInteractiveUserWithResponse The interactive user who asks
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/InteractiveUsers/Me (the `GetMyInteractiveUser` operationId).
+func (c *ClientWithResponses) GetMyInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*GetMyInteractiveUserResponse, error) {
+	rsp, err := c.GetMyInteractiveUser(ctx, organizationID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMyInteractiveUserResponse(rsp)
+}
+
+// GetInteractiveUserWithResponse A person
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId} (the `GetInteractiveUser` operationId).
+func (c *ClientWithResponses) GetInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*GetInteractiveUserResponse, error) {
+	rsp, err := c.GetInteractiveUser(ctx, organizationID, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetInteractiveUserResponse(rsp)
+}
+
+// ActivateInteractiveUserWithBodyWithResponse Activate a person
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate (the `ActivateInteractiveUser` operationId).
+func (c *ClientWithResponses) ActivateInteractiveUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateInteractiveUserResponse, error) {
+	rsp, err := c.ActivateInteractiveUserWithBody(ctx, organizationID, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateInteractiveUserResponse(rsp)
+}
+
+// ActivateInteractiveUserWithResponse Activate a person
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate (the `ActivateInteractiveUser` operationId).
+func (c *ClientWithResponses) ActivateInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateInteractiveUserResponse, error) {
+	rsp, err := c.ActivateInteractiveUser(ctx, organizationID, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateInteractiveUserResponse(rsp)
+}
+
+// DeactivateInteractiveUserWithBodyWithResponse Deactivate a person
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate (the `DeactivateInteractiveUser` operationId).
+func (c *ClientWithResponses) DeactivateInteractiveUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateInteractiveUserResponse, error) {
+	rsp, err := c.DeactivateInteractiveUserWithBody(ctx, organizationID, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateInteractiveUserResponse(rsp)
+}
+
+// DeactivateInteractiveUserWithResponse Deactivate a person
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate (the `DeactivateInteractiveUser` operationId).
+func (c *ClientWithResponses) DeactivateInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body DeactivateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateInteractiveUserResponse, error) {
+	rsp, err := c.DeactivateInteractiveUser(ctx, organizationID, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateInteractiveUserResponse(rsp)
+}
+
+// EditInteractiveUserWithBodyWithResponse Change a person
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit (the `EditInteractiveUser` operationId).
+func (c *ClientWithResponses) EditInteractiveUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditInteractiveUserResponse, error) {
+	rsp, err := c.EditInteractiveUserWithBody(ctx, organizationID, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditInteractiveUserResponse(rsp)
+}
+
+// EditInteractiveUserWithResponse Change a person
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit (the `EditInteractiveUser` operationId).
+func (c *ClientWithResponses) EditInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body EditInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*EditInteractiveUserResponse, error) {
+	rsp, err := c.EditInteractiveUser(ctx, organizationID, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditInteractiveUserResponse(rsp)
+}
+
+// RegenerateInteractiveUserTokenWithBodyWithResponse Replace one's own API tokens by a new one
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken (the `RegenerateInteractiveUserToken` operationId).
+func (c *ClientWithResponses) RegenerateInteractiveUserTokenWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegenerateInteractiveUserTokenResponse, error) {
+	rsp, err := c.RegenerateInteractiveUserTokenWithBody(ctx, organizationID, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegenerateInteractiveUserTokenResponse(rsp)
+}
+
+// RegenerateInteractiveUserTokenWithResponse Replace one's own API tokens by a new one
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken (the `RegenerateInteractiveUserToken` operationId).
+func (c *ClientWithResponses) RegenerateInteractiveUserTokenWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body RegenerateInteractiveUserTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RegenerateInteractiveUserTokenResponse, error) {
+	rsp, err := c.RegenerateInteractiveUserToken(ctx, organizationID, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegenerateInteractiveUserTokenResponse(rsp)
+}
+
+// ReinviteInteractiveUserWithResponse Invite somebody again
+//
+// For those who lost their password or passkey, or whose invitation expired.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite (the `ReinviteInteractiveUser` operationId).
+func (c *ClientWithResponses) ReinviteInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*ReinviteInteractiveUserResponse, error) {
+	rsp, err := c.ReinviteInteractiveUser(ctx, organizationID, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReinviteInteractiveUserResponse(rsp)
+}
+
+// GetOrganizationWithResponse The organization and its rules
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/Organization (the `GetOrganization` operationId).
+func (c *ClientWithResponses) GetOrganizationWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*GetOrganizationResponse, error) {
+	rsp, err := c.GetOrganization(ctx, organizationID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetOrganizationResponse(rsp)
+}
+
+// EditOrganizationWithBodyWithResponse Change the organization
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Organization/Edit (the `EditOrganization` operationId).
+func (c *ClientWithResponses) EditOrganizationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditOrganizationResponse, error) {
+	rsp, err := c.EditOrganizationWithBody(ctx, organizationID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditOrganizationResponse(rsp)
+}
+
+// EditOrganizationWithResponse Change the organization
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Organization/Edit (the `EditOrganization` operationId).
+func (c *ClientWithResponses) EditOrganizationWithResponse(ctx context.Context, organizationID OrganizationID, body EditOrganizationJSONRequestBody, reqEditors ...RequestEditorFn) (*EditOrganizationResponse, error) {
+	rsp, err := c.EditOrganization(ctx, organizationID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditOrganizationResponse(rsp)
+}
+
 // ListProjectsWithResponse The projects that the caller may read, by name
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5246,6 +14472,32 @@ func (c *ClientWithResponses) ListProjectsWithResponse(ctx context.Context, orga
 		return nil, err
 	}
 	return ParseListProjectsResponse(rsp)
+}
+
+// CreateProjectWithBodyWithResponse Create a project
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects (the `CreateProject` operationId).
+func (c *ClientWithResponses) CreateProjectWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateProjectResponse, error) {
+	rsp, err := c.CreateProjectWithBody(ctx, organizationID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateProjectResponse(rsp)
+}
+
+// CreateProjectWithResponse Create a project
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects (the `CreateProject` operationId).
+func (c *ClientWithResponses) CreateProjectWithResponse(ctx context.Context, organizationID OrganizationID, body CreateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateProjectResponse, error) {
+	rsp, err := c.CreateProject(ctx, organizationID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateProjectResponse(rsp)
 }
 
 // GetProjectWithResponse A project with its artifact configurations and signing policies
@@ -5261,6 +14513,32 @@ func (c *ClientWithResponses) GetProjectWithResponse(ctx context.Context, organi
 	return ParseGetProjectResponse(rsp)
 }
 
+// ActivateProjectWithBodyWithResponse Activate a project
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Activate (the `ActivateProject` operationId).
+func (c *ClientWithResponses) ActivateProjectWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateProjectResponse, error) {
+	rsp, err := c.ActivateProjectWithBody(ctx, organizationID, projectSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateProjectResponse(rsp)
+}
+
+// ActivateProjectWithResponse Activate a project
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Activate (the `ActivateProject` operationId).
+func (c *ClientWithResponses) ActivateProjectWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body ActivateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateProjectResponse, error) {
+	rsp, err := c.ActivateProject(ctx, organizationID, projectSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateProjectResponse(rsp)
+}
+
 // ListArtifactConfigurationsWithResponse The project's artifact configurations, by name
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5272,6 +14550,36 @@ func (c *ClientWithResponses) ListArtifactConfigurationsWithResponse(ctx context
 		return nil, err
 	}
 	return ParseListArtifactConfigurationsResponse(rsp)
+}
+
+// CreateArtifactConfigurationWithBodyWithResponse Create an artifact configuration
+//
+// A project's first one becomes its default.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `CreateArtifactConfiguration` operationId).
+func (c *ClientWithResponses) CreateArtifactConfigurationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateArtifactConfigurationResponse, error) {
+	rsp, err := c.CreateArtifactConfigurationWithBody(ctx, organizationID, projectSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateArtifactConfigurationResponse(rsp)
+}
+
+// CreateArtifactConfigurationWithResponse Create an artifact configuration
+//
+// A project's first one becomes its default.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations (the `CreateArtifactConfiguration` operationId).
+func (c *ClientWithResponses) CreateArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body CreateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateArtifactConfigurationResponse, error) {
+	rsp, err := c.CreateArtifactConfiguration(ctx, organizationID, projectSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateArtifactConfigurationResponse(rsp)
 }
 
 // GetArtifactConfigurationWithResponse An artifact configuration
@@ -5287,6 +14595,127 @@ func (c *ClientWithResponses) GetArtifactConfigurationWithResponse(ctx context.C
 	return ParseGetArtifactConfigurationResponse(rsp)
 }
 
+// ActivateArtifactConfigurationWithBodyWithResponse Activate an artifact configuration
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate (the `ActivateArtifactConfiguration` operationId).
+func (c *ClientWithResponses) ActivateArtifactConfigurationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateArtifactConfigurationResponse, error) {
+	rsp, err := c.ActivateArtifactConfigurationWithBody(ctx, organizationID, projectSlug, artifactConfigurationSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateArtifactConfigurationResponse(rsp)
+}
+
+// ActivateArtifactConfigurationWithResponse Activate an artifact configuration
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate (the `ActivateArtifactConfiguration` operationId).
+func (c *ClientWithResponses) ActivateArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body ActivateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateArtifactConfigurationResponse, error) {
+	rsp, err := c.ActivateArtifactConfiguration(ctx, organizationID, projectSlug, artifactConfigurationSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateArtifactConfigurationResponse(rsp)
+}
+
+// DeactivateArtifactConfigurationWithBodyWithResponse Deactivate an artifact configuration
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate (the `DeactivateArtifactConfiguration` operationId).
+func (c *ClientWithResponses) DeactivateArtifactConfigurationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateArtifactConfigurationResponse, error) {
+	rsp, err := c.DeactivateArtifactConfigurationWithBody(ctx, organizationID, projectSlug, artifactConfigurationSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateArtifactConfigurationResponse(rsp)
+}
+
+// DeactivateArtifactConfigurationWithResponse Deactivate an artifact configuration
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate (the `DeactivateArtifactConfiguration` operationId).
+func (c *ClientWithResponses) DeactivateArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body DeactivateArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateArtifactConfigurationResponse, error) {
+	rsp, err := c.DeactivateArtifactConfiguration(ctx, organizationID, projectSlug, artifactConfigurationSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateArtifactConfigurationResponse(rsp)
+}
+
+// EditArtifactConfigurationWithBodyWithResponse Change the name, slug or description of an artifact configuration
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit (the `EditArtifactConfiguration` operationId).
+func (c *ClientWithResponses) EditArtifactConfigurationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditArtifactConfigurationResponse, error) {
+	rsp, err := c.EditArtifactConfigurationWithBody(ctx, organizationID, projectSlug, artifactConfigurationSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditArtifactConfigurationResponse(rsp)
+}
+
+// EditArtifactConfigurationWithResponse Change the name, slug or description of an artifact configuration
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit (the `EditArtifactConfiguration` operationId).
+func (c *ClientWithResponses) EditArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body EditArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*EditArtifactConfigurationResponse, error) {
+	rsp, err := c.EditArtifactConfiguration(ctx, organizationID, projectSlug, artifactConfigurationSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditArtifactConfigurationResponse(rsp)
+}
+
+// EditArtifactConfigurationXMLWithBodyWithResponse Give an artifact configuration a new version of its XML
+//
+// Signing requests keep the version that they were submitted with.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml (the `EditArtifactConfigurationXML` operationId).
+func (c *ClientWithResponses) EditArtifactConfigurationXMLWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditArtifactConfigurationXMLResponse, error) {
+	rsp, err := c.EditArtifactConfigurationXMLWithBody(ctx, organizationID, projectSlug, artifactConfigurationSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditArtifactConfigurationXMLResponse(rsp)
+}
+
+// EditArtifactConfigurationXMLWithResponse Give an artifact configuration a new version of its XML
+//
+// Signing requests keep the version that they were submitted with.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml (the `EditArtifactConfigurationXML` operationId).
+func (c *ClientWithResponses) EditArtifactConfigurationXMLWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, body EditArtifactConfigurationXMLJSONRequestBody, reqEditors ...RequestEditorFn) (*EditArtifactConfigurationXMLResponse, error) {
+	rsp, err := c.EditArtifactConfigurationXML(ctx, organizationID, projectSlug, artifactConfigurationSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditArtifactConfigurationXMLResponse(rsp)
+}
+
+// ListArtifactConfigurationVersionsWithResponse The versions of an artifact configuration's XML, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Versions (the `ListArtifactConfigurationVersions` operationId).
+func (c *ClientWithResponses) ListArtifactConfigurationVersionsWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, reqEditors ...RequestEditorFn) (*ListArtifactConfigurationVersionsResponse, error) {
+	rsp, err := c.ListArtifactConfigurationVersions(ctx, organizationID, projectSlug, artifactConfigurationSlug, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListArtifactConfigurationVersionsResponse(rsp)
+}
+
 // GetArtifactConfigurationXMLWithResponse An artifact configuration's XML
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5298,6 +14727,58 @@ func (c *ClientWithResponses) GetArtifactConfigurationXMLWithResponse(ctx contex
 		return nil, err
 	}
 	return ParseGetArtifactConfigurationXMLResponse(rsp)
+}
+
+// DeactivateProjectWithBodyWithResponse Deactivate a project
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate (the `DeactivateProject` operationId).
+func (c *ClientWithResponses) DeactivateProjectWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateProjectResponse, error) {
+	rsp, err := c.DeactivateProjectWithBody(ctx, organizationID, projectSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateProjectResponse(rsp)
+}
+
+// DeactivateProjectWithResponse Deactivate a project
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate (the `DeactivateProject` operationId).
+func (c *ClientWithResponses) DeactivateProjectWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body DeactivateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateProjectResponse, error) {
+	rsp, err := c.DeactivateProject(ctx, organizationID, projectSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateProjectResponse(rsp)
+}
+
+// EditProjectWithBodyWithResponse Change a project
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Edit (the `EditProject` operationId).
+func (c *ClientWithResponses) EditProjectWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditProjectResponse, error) {
+	rsp, err := c.EditProjectWithBody(ctx, organizationID, projectSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditProjectResponse(rsp)
+}
+
+// EditProjectWithResponse Change a project
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/Edit (the `EditProject` operationId).
+func (c *ClientWithResponses) EditProjectWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body EditProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*EditProjectResponse, error) {
+	rsp, err := c.EditProject(ctx, organizationID, projectSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditProjectResponse(rsp)
 }
 
 // PlanArtifactWithBodyWithResponse Dry run, what would be signed
@@ -5317,6 +14798,32 @@ func (c *ClientWithResponses) PlanArtifactWithBodyWithResponse(ctx context.Conte
 	return ParsePlanArtifactResponse(rsp)
 }
 
+// SetDefaultArtifactConfigurationWithBodyWithResponse Choose the default artifact configuration
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration (the `SetDefaultArtifactConfiguration` operationId).
+func (c *ClientWithResponses) SetDefaultArtifactConfigurationWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetDefaultArtifactConfigurationResponse, error) {
+	rsp, err := c.SetDefaultArtifactConfigurationWithBody(ctx, organizationID, projectSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetDefaultArtifactConfigurationResponse(rsp)
+}
+
+// SetDefaultArtifactConfigurationWithResponse Choose the default artifact configuration
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration (the `SetDefaultArtifactConfiguration` operationId).
+func (c *ClientWithResponses) SetDefaultArtifactConfigurationWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body SetDefaultArtifactConfigurationJSONRequestBody, reqEditors ...RequestEditorFn) (*SetDefaultArtifactConfigurationResponse, error) {
+	rsp, err := c.SetDefaultArtifactConfiguration(ctx, organizationID, projectSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetDefaultArtifactConfigurationResponse(rsp)
+}
+
 // ListSigningPoliciesWithResponse The project's signing policies, by name
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5330,6 +14837,32 @@ func (c *ClientWithResponses) ListSigningPoliciesWithResponse(ctx context.Contex
 	return ParseListSigningPoliciesResponse(rsp)
 }
 
+// CreateSigningPolicyWithBodyWithResponse Create a signing policy
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `CreateSigningPolicy` operationId).
+func (c *ClientWithResponses) CreateSigningPolicyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateSigningPolicyResponse, error) {
+	rsp, err := c.CreateSigningPolicyWithBody(ctx, organizationID, projectSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSigningPolicyResponse(rsp)
+}
+
+// CreateSigningPolicyWithResponse Create a signing policy
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies (the `CreateSigningPolicy` operationId).
+func (c *ClientWithResponses) CreateSigningPolicyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body CreateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateSigningPolicyResponse, error) {
+	rsp, err := c.CreateSigningPolicy(ctx, organizationID, projectSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSigningPolicyResponse(rsp)
+}
+
 // GetSigningPolicyWithResponse A signing policy
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5341,6 +14874,32 @@ func (c *ClientWithResponses) GetSigningPolicyWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseGetSigningPolicyResponse(rsp)
+}
+
+// ActivateSigningPolicyWithBodyWithResponse Activate a signing policy
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate (the `ActivateSigningPolicy` operationId).
+func (c *ClientWithResponses) ActivateSigningPolicyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateSigningPolicyResponse, error) {
+	rsp, err := c.ActivateSigningPolicyWithBody(ctx, organizationID, projectSlug, signingPolicySlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateSigningPolicyResponse(rsp)
+}
+
+// ActivateSigningPolicyWithResponse Activate a signing policy
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate (the `ActivateSigningPolicy` operationId).
+func (c *ClientWithResponses) ActivateSigningPolicyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body ActivateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateSigningPolicyResponse, error) {
+	rsp, err := c.ActivateSigningPolicy(ctx, organizationID, projectSlug, signingPolicySlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateSigningPolicyResponse(rsp)
 }
 
 // GetSigningPolicyCertificateWithResponse The certificate that a signing policy signs with
@@ -5367,6 +14926,114 @@ func (c *ClientWithResponses) GetSigningPolicyX509CertificateWithResponse(ctx co
 		return nil, err
 	}
 	return ParseGetSigningPolicyX509CertificateResponse(rsp)
+}
+
+// DeactivateSigningPolicyWithBodyWithResponse Deactivate a signing policy
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
+func (c *ClientWithResponses) DeactivateSigningPolicyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateSigningPolicyResponse, error) {
+	rsp, err := c.DeactivateSigningPolicyWithBody(ctx, organizationID, projectSlug, signingPolicySlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateSigningPolicyResponse(rsp)
+}
+
+// DeactivateSigningPolicyWithResponse Deactivate a signing policy
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
+func (c *ClientWithResponses) DeactivateSigningPolicyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body DeactivateSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateSigningPolicyResponse, error) {
+	rsp, err := c.DeactivateSigningPolicy(ctx, organizationID, projectSlug, signingPolicySlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeactivateSigningPolicyResponse(rsp)
+}
+
+// EditSigningPolicyWithBodyWithResponse Change a signing policy
+//
+// Approvals of waiting requests fall: they were given under other rules.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit (the `EditSigningPolicy` operationId).
+func (c *ClientWithResponses) EditSigningPolicyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditSigningPolicyResponse, error) {
+	rsp, err := c.EditSigningPolicyWithBody(ctx, organizationID, projectSlug, signingPolicySlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditSigningPolicyResponse(rsp)
+}
+
+// EditSigningPolicyWithResponse Change a signing policy
+//
+// Approvals of waiting requests fall: they were given under other rules.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit (the `EditSigningPolicy` operationId).
+func (c *ClientWithResponses) EditSigningPolicyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, body EditSigningPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*EditSigningPolicyResponse, error) {
+	rsp, err := c.EditSigningPolicy(ctx, organizationID, projectSlug, signingPolicySlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditSigningPolicyResponse(rsp)
+}
+
+// ListTrustedBuildSystemLinksWithResponse The trusted build systems that are linked to a project
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `ListTrustedBuildSystemLinks` operationId).
+func (c *ClientWithResponses) ListTrustedBuildSystemLinksWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, reqEditors ...RequestEditorFn) (*ListTrustedBuildSystemLinksResponse, error) {
+	rsp, err := c.ListTrustedBuildSystemLinks(ctx, organizationID, projectSlug, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTrustedBuildSystemLinksResponse(rsp)
+}
+
+// LinkTrustedBuildSystemWithBodyWithResponse Link a trusted build system to a project
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `LinkTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) LinkTrustedBuildSystemWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*LinkTrustedBuildSystemResponse, error) {
+	rsp, err := c.LinkTrustedBuildSystemWithBody(ctx, organizationID, projectSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseLinkTrustedBuildSystemResponse(rsp)
+}
+
+// LinkTrustedBuildSystemWithResponse Link a trusted build system to a project
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks (the `LinkTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) LinkTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, body LinkTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*LinkTrustedBuildSystemResponse, error) {
+	rsp, err := c.LinkTrustedBuildSystem(ctx, organizationID, projectSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseLinkTrustedBuildSystemResponse(rsp)
+}
+
+// UnlinkTrustedBuildSystemWithResponse Remove the link of a trusted build system
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks/{trustedBuildSystemSlug} (the `UnlinkTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) UnlinkTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*UnlinkTrustedBuildSystemResponse, error) {
+	rsp, err := c.UnlinkTrustedBuildSystem(ctx, organizationID, projectSlug, trustedBuildSystemSlug, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUnlinkTrustedBuildSystemResponse(rsp)
 }
 
 // ListSigningRequestsWithResponse List signing requests, newest first
@@ -5407,11 +15074,14 @@ func (c *ClientWithResponses) SubmitSigningRequestWithBodyWithResponse(ctx conte
 // Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 // be one to which the caller may submit; its own rules apply.
 //
+// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+// signing policy it is the original's.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-func (c *ClientWithResponses) ResubmitSigningRequestWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error) {
-	rsp, err := c.ResubmitSigningRequestWithBody(ctx, organizationID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) ResubmitSigningRequestWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error) {
+	rsp, err := c.ResubmitSigningRequestWithBody(ctx, organizationID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -5423,11 +15093,14 @@ func (c *ClientWithResponses) ResubmitSigningRequestWithBodyWithResponse(ctx con
 // Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 // be one to which the caller may submit; its own rules apply.
 //
+// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+// signing policy it is the original's.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-func (c *ClientWithResponses) ResubmitSigningRequestWithResponse(ctx context.Context, organizationID OrganizationID, body ResubmitSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error) {
-	rsp, err := c.ResubmitSigningRequest(ctx, organizationID, body, reqEditors...)
+func (c *ClientWithResponses) ResubmitSigningRequestWithResponse(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, body ResubmitSigningRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error) {
+	rsp, err := c.ResubmitSigningRequest(ctx, organizationID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -5439,11 +15112,14 @@ func (c *ClientWithResponses) ResubmitSigningRequestWithResponse(ctx context.Con
 // Takes the very same artifact, the same configuration version, parameters and origin. The signing policy of the same project must
 // be one to which the caller may submit; its own rules apply.
 //
+// With `currentSettings`, a failed request is taken as well, and the artifact configuration's latest version is used; without a
+// signing policy it is the original's.
+//
 // Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/{organizationId}/SigningRequests/Resubmit (the `ResubmitSigningRequest` operationId).
-func (c *ClientWithResponses) ResubmitSigningRequestWithFormdataBodyWithResponse(ctx context.Context, organizationID OrganizationID, body ResubmitSigningRequestFormdataRequestBody, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error) {
-	rsp, err := c.ResubmitSigningRequestWithFormdataBody(ctx, organizationID, body, reqEditors...)
+func (c *ClientWithResponses) ResubmitSigningRequestWithFormdataBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *ResubmitSigningRequestParams, body ResubmitSigningRequestFormdataRequestBody, reqEditors ...RequestEditorFn) (*ResubmitSigningRequestResponse, error) {
+	rsp, err := c.ResubmitSigningRequestWithFormdataBody(ctx, organizationID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -5476,6 +15152,37 @@ func (c *ClientWithResponses) SubmitWithArtifactWithBodyWithResponse(ctx context
 		return nil, err
 	}
 	return ParseSubmitWithArtifactResponse(rsp)
+}
+
+// SubmitWithArtifactRetrievalLinkWithBodyWithResponse Submit a signing request whose artifact is retrieved from a link
+//
+// As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
+// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithArtifactRetrievalLink (the `SubmitWithArtifactRetrievalLink` operationId).
+func (c *ClientWithResponses) SubmitWithArtifactRetrievalLinkWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *SubmitWithArtifactRetrievalLinkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitWithArtifactRetrievalLinkResponse, error) {
+	rsp, err := c.SubmitWithArtifactRetrievalLinkWithBody(ctx, organizationID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSubmitWithArtifactRetrievalLinkResponse(rsp)
+}
+
+// SubmitWithoutArtifactWithBodyWithResponse Submit a signing request whose artifact is uploaded afterwards
+//
+// As `SubmitWithArtifact`, with the announced file name and digest in place of the artifact. What is uploaded must have the digest.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/SigningRequests/SubmitWithoutArtifact (the `SubmitWithoutArtifact` operationId).
+func (c *ClientWithResponses) SubmitWithoutArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, params *SubmitWithoutArtifactParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitWithoutArtifactResponse, error) {
+	rsp, err := c.SubmitWithoutArtifactWithBody(ctx, organizationID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSubmitWithoutArtifactResponse(rsp)
 }
 
 // GetSigningRequestWithResponse Everything about a signing request
@@ -5663,6 +15370,22 @@ func (c *ClientWithResponses) GetUnsignedArtifactWithResponse(ctx context.Contex
 	return ParseGetUnsignedArtifactResponse(rsp)
 }
 
+// UploadUnsignedArtifactWithBodyWithResponse Upload the artifact of a request that was submitted without one
+//
+// The body is the file itself, no form; its `Content-Type` does not matter. When its digest is not the announced one, the answer
+// is 400 and the upload may be repeated.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/SigningRequests/{signingRequestId}/UploadUnsignedArtifact (the `UploadUnsignedArtifact` operationId).
+func (c *ClientWithResponses) UploadUnsignedArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, signingRequestID SigningRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadUnsignedArtifactResponse, error) {
+	rsp, err := c.UploadUnsignedArtifactWithBody(ctx, organizationID, signingRequestID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUploadUnsignedArtifactResponse(rsp)
+}
+
 // GetSigningRequestCertificateWithResponse The X.509 certificate of the request's signing policy, DER
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5674,6 +15397,231 @@ func (c *ClientWithResponses) GetSigningRequestCertificateWithResponse(ctx conte
 		return nil, err
 	}
 	return ParseGetSigningRequestCertificateResponse(rsp)
+}
+
+// ListTrustedBuildSystemsWithResponse The trusted build systems of the organization, by name
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems (the `ListTrustedBuildSystems` operationId).
+func (c *ClientWithResponses) ListTrustedBuildSystemsWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListTrustedBuildSystemsResponse, error) {
+	rsp, err := c.ListTrustedBuildSystems(ctx, organizationID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTrustedBuildSystemsResponse(rsp)
+}
+
+// AddCustomTrustedBuildSystemWithBodyWithResponse Add a trusted build system with a token
+//
+// The token is in this answer alone.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) AddCustomTrustedBuildSystemWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddCustomTrustedBuildSystemResponse, error) {
+	rsp, err := c.AddCustomTrustedBuildSystemWithBody(ctx, organizationID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddCustomTrustedBuildSystemResponse(rsp)
+}
+
+// AddCustomTrustedBuildSystemWithResponse Add a trusted build system with a token
+//
+// The token is in this answer alone.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) AddCustomTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, body AddCustomTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*AddCustomTrustedBuildSystemResponse, error) {
+	rsp, err := c.AddCustomTrustedBuildSystem(ctx, organizationID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddCustomTrustedBuildSystemResponse(rsp)
+}
+
+// GetTrustedBuildSystemWithResponse A trusted build system
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug} (the `GetTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) GetTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*GetTrustedBuildSystemResponse, error) {
+	rsp, err := c.GetTrustedBuildSystem(ctx, organizationID, trustedBuildSystemSlug, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetTrustedBuildSystemResponse(rsp)
+}
+
+// EditTrustedBuildSystemWithBodyWithResponse Change a trusted build system
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit (the `EditTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) EditTrustedBuildSystemWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditTrustedBuildSystemResponse, error) {
+	rsp, err := c.EditTrustedBuildSystemWithBody(ctx, organizationID, trustedBuildSystemSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditTrustedBuildSystemResponse(rsp)
+}
+
+// EditTrustedBuildSystemWithResponse Change a trusted build system
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit (the `EditTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) EditTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, body EditTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*EditTrustedBuildSystemResponse, error) {
+	rsp, err := c.EditTrustedBuildSystem(ctx, organizationID, trustedBuildSystemSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditTrustedBuildSystemResponse(rsp)
+}
+
+// RegenerateTrustedBuildSystemTokenWithResponse Replace the tokens of a trusted build system by a new one
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken (the `RegenerateTrustedBuildSystemToken` operationId).
+func (c *ClientWithResponses) RegenerateTrustedBuildSystemTokenWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*RegenerateTrustedBuildSystemTokenResponse, error) {
+	rsp, err := c.RegenerateTrustedBuildSystemToken(ctx, organizationID, trustedBuildSystemSlug, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegenerateTrustedBuildSystemTokenResponse(rsp)
+}
+
+// ListUserGroupsWithResponse The groups of the organization, by name
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/UserGroups (the `ListUserGroups` operationId).
+func (c *ClientWithResponses) ListUserGroupsWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListUserGroupsResponse, error) {
+	rsp, err := c.ListUserGroups(ctx, organizationID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListUserGroupsResponse(rsp)
+}
+
+// CreateUserGroupWithBodyWithResponse Create a group
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups (the `CreateUserGroup` operationId).
+func (c *ClientWithResponses) CreateUserGroupWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateUserGroupResponse, error) {
+	rsp, err := c.CreateUserGroupWithBody(ctx, organizationID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateUserGroupResponse(rsp)
+}
+
+// CreateUserGroupWithResponse Create a group
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups (the `CreateUserGroup` operationId).
+func (c *ClientWithResponses) CreateUserGroupWithResponse(ctx context.Context, organizationID OrganizationID, body CreateUserGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateUserGroupResponse, error) {
+	rsp, err := c.CreateUserGroup(ctx, organizationID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateUserGroupResponse(rsp)
+}
+
+// GetUserGroupWithResponse A group
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/UserGroups/{groupId} (the `GetUserGroup` operationId).
+func (c *ClientWithResponses) GetUserGroupWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, reqEditors ...RequestEditorFn) (*GetUserGroupResponse, error) {
+	rsp, err := c.GetUserGroup(ctx, organizationID, groupID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetUserGroupResponse(rsp)
+}
+
+// ChangeUserGroupMembersWithBodyWithResponse Replace the members of a group
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
+func (c *ClientWithResponses) ChangeUserGroupMembersWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeUserGroupMembersResponse, error) {
+	rsp, err := c.ChangeUserGroupMembersWithBody(ctx, organizationID, groupID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeUserGroupMembersResponse(rsp)
+}
+
+// ChangeUserGroupMembersWithResponse Replace the members of a group
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
+func (c *ClientWithResponses) ChangeUserGroupMembersWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ChangeUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeUserGroupMembersResponse, error) {
+	rsp, err := c.ChangeUserGroupMembers(ctx, organizationID, groupID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeUserGroupMembersResponse(rsp)
+}
+
+// EditUserGroupWithBodyWithResponse Change the name or description of a group
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Edit (the `EditUserGroup` operationId).
+func (c *ClientWithResponses) EditUserGroupWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditUserGroupResponse, error) {
+	rsp, err := c.EditUserGroupWithBody(ctx, organizationID, groupID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditUserGroupResponse(rsp)
+}
+
+// EditUserGroupWithResponse Change the name or description of a group
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Edit (the `EditUserGroup` operationId).
+func (c *ClientWithResponses) EditUserGroupWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, body EditUserGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*EditUserGroupResponse, error) {
+	rsp, err := c.EditUserGroup(ctx, organizationID, groupID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditUserGroupResponse(rsp)
+}
+
+// ModifyUserGroupMembersWithBodyWithResponse Add and remove members of a group
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers (the `ModifyUserGroupMembers` operationId).
+func (c *ClientWithResponses) ModifyUserGroupMembersWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyUserGroupMembersResponse, error) {
+	rsp, err := c.ModifyUserGroupMembersWithBody(ctx, organizationID, groupID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyUserGroupMembersResponse(rsp)
+}
+
+// ModifyUserGroupMembersWithResponse Add and remove members of a group
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers (the `ModifyUserGroupMembers` operationId).
+func (c *ClientWithResponses) ModifyUserGroupMembersWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ModifyUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyUserGroupMembersResponse, error) {
+	rsp, err := c.ModifyUserGroupMembers(ctx, organizationID, groupID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyUserGroupMembersResponse(rsp)
 }
 
 // ParseGetArtifactConfigurationSchemaResponse parses an HTTP response from a GetArtifactConfigurationSchemaWithResponse call
@@ -5720,6 +15668,39 @@ func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 	response := &GetHealthResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseListAuditEventsPreResponse parses an HTTP response from a ListAuditEventsPreWithResponse call
+func ParseListAuditEventsPreResponse(rsp *http.Response) (*ListAuditEventsPreResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAuditEventsPreResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditEventPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil
@@ -5778,6 +15759,342 @@ func ParseAnalyzeArtifactResponse(rsp *http.Response) (*AnalyzeArtifactResponse,
 			return nil, err
 		}
 		response.XML200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListAuditEventsResponse parses an HTTP response from a ListAuditEventsWithResponse call
+func ParseListAuditEventsResponse(rsp *http.Response) (*ListAuditEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAuditEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditEventPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseExportAuditEventsResponse parses an HTTP response from a ExportAuditEventsWithResponse call
+func ParseExportAuditEventsResponse(rsp *http.Response) (*ExportAuditEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportAuditEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListCIUsersResponse parses an HTTP response from a ListCIUsersWithResponse call
+func ParseListCIUsersResponse(rsp *http.Response) (*ListCIUsersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCIUsersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []CIUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateCIUserResponse parses an HTTP response from a CreateCIUserWithResponse call
+func ParseCreateCIUserResponse(rsp *http.Response) (*CreateCIUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateCIUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest CreatedCIUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateCIUserResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetMyCIUserResponse parses an HTTP response from a GetMyCIUserWithResponse call
+func ParseGetMyCIUserResponse(rsp *http.Response) (*GetMyCIUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetMyCIUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CIUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCIUserResponse parses an HTTP response from a GetCIUserWithResponse call
+func ParseGetCIUserResponse(rsp *http.Response) (*GetCIUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCIUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CIUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseActivateCIUserResponse parses an HTTP response from a ActivateCIUserWithResponse call
+func ParseActivateCIUserResponse(rsp *http.Response) (*ActivateCIUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ActivateCIUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CIUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeactivateCIUserResponse parses an HTTP response from a DeactivateCIUserWithResponse call
+func ParseDeactivateCIUserResponse(rsp *http.Response) (*DeactivateCIUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeactivateCIUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CIUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditCIUserResponse parses an HTTP response from a EditCIUserWithResponse call
+func ParseEditCIUserResponse(rsp *http.Response) (*EditCIUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditCIUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CIUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRegenerateCIUserTokenResponse parses an HTTP response from a RegenerateCIUserTokenWithResponse call
+func ParseRegenerateCIUserTokenResponse(rsp *http.Response) (*RegenerateCIUserTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RegenerateCIUserTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssuedToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -5995,6 +16312,39 @@ func ParseGetCertificateResponse(rsp *http.Response) (*GetCertificateResponse, e
 	return response, nil
 }
 
+// ParseActivateCertificateResponse parses an HTTP response from a ActivateCertificateWithResponse call
+func ParseActivateCertificateResponse(rsp *http.Response) (*ActivateCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ActivateCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Certificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetCertificateSigningRequestResponse parses an HTTP response from a GetCertificateSigningRequestWithResponse call
 func ParseGetCertificateSigningRequestResponse(rsp *http.Response) (*GetCertificateSigningRequestResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6009,6 +16359,72 @@ func ParseGetCertificateSigningRequestResponse(rsp *http.Response) (*GetCertific
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeactivateCertificateResponse parses an HTTP response from a DeactivateCertificateWithResponse call
+func ParseDeactivateCertificateResponse(rsp *http.Response) (*DeactivateCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeactivateCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Certificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditCertificateResponse parses an HTTP response from a EditCertificateWithResponse call
+func ParseEditCertificateResponse(rsp *http.Response) (*EditCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Certificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6080,6 +16496,382 @@ func ParseGetX509CertificateResponse(rsp *http.Response) (*GetX509CertificateRes
 	return response, nil
 }
 
+// ParseListInteractiveUsersResponse parses an HTTP response from a ListInteractiveUsersWithResponse call
+func ParseListInteractiveUsersResponse(rsp *http.Response) (*ListInteractiveUsersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListInteractiveUsersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []InteractiveUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateInteractiveUserResponse parses an HTTP response from a CreateInteractiveUserWithResponse call
+func ParseCreateInteractiveUserResponse(rsp *http.Response) (*CreateInteractiveUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateInteractiveUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest InvitedUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateInteractiveUserResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetMyInteractiveUserResponse parses an HTTP response from a GetMyInteractiveUserWithResponse call
+func ParseGetMyInteractiveUserResponse(rsp *http.Response) (*GetMyInteractiveUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetMyInteractiveUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest InteractiveUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetInteractiveUserResponse parses an HTTP response from a GetInteractiveUserWithResponse call
+func ParseGetInteractiveUserResponse(rsp *http.Response) (*GetInteractiveUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetInteractiveUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest InteractiveUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseActivateInteractiveUserResponse parses an HTTP response from a ActivateInteractiveUserWithResponse call
+func ParseActivateInteractiveUserResponse(rsp *http.Response) (*ActivateInteractiveUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ActivateInteractiveUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest InteractiveUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeactivateInteractiveUserResponse parses an HTTP response from a DeactivateInteractiveUserWithResponse call
+func ParseDeactivateInteractiveUserResponse(rsp *http.Response) (*DeactivateInteractiveUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeactivateInteractiveUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest InteractiveUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditInteractiveUserResponse parses an HTTP response from a EditInteractiveUserWithResponse call
+func ParseEditInteractiveUserResponse(rsp *http.Response) (*EditInteractiveUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditInteractiveUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest InteractiveUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRegenerateInteractiveUserTokenResponse parses an HTTP response from a RegenerateInteractiveUserTokenWithResponse call
+func ParseRegenerateInteractiveUserTokenResponse(rsp *http.Response) (*RegenerateInteractiveUserTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RegenerateInteractiveUserTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssuedToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReinviteInteractiveUserResponse parses an HTTP response from a ReinviteInteractiveUserWithResponse call
+func ParseReinviteInteractiveUserResponse(rsp *http.Response) (*ReinviteInteractiveUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReinviteInteractiveUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest InvitedUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetOrganizationResponse parses an HTTP response from a GetOrganizationWithResponse call
+func ParseGetOrganizationResponse(rsp *http.Response) (*GetOrganizationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetOrganizationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Organization
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditOrganizationResponse parses an HTTP response from a EditOrganizationWithResponse call
+func ParseEditOrganizationResponse(rsp *http.Response) (*EditOrganizationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditOrganizationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Organization
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListProjectsResponse parses an HTTP response from a ListProjectsWithResponse call
 func ParseListProjectsResponse(rsp *http.Response) (*ListProjectsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6113,6 +16905,52 @@ func ParseListProjectsResponse(rsp *http.Response) (*ListProjectsResponse, error
 	return response, nil
 }
 
+// ParseCreateProjectResponse parses an HTTP response from a CreateProjectWithResponse call
+func ParseCreateProjectResponse(rsp *http.Response) (*CreateProjectResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateProjectResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Project
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateProjectResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetProjectResponse parses an HTTP response from a GetProjectWithResponse call
 func ParseGetProjectResponse(rsp *http.Response) (*GetProjectResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6122,6 +16960,39 @@ func ParseGetProjectResponse(rsp *http.Response) (*GetProjectResponse, error) {
 	}
 
 	response := &GetProjectResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Project
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseActivateProjectResponse parses an HTTP response from a ActivateProjectWithResponse call
+func ParseActivateProjectResponse(rsp *http.Response) (*ActivateProjectResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ActivateProjectResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
@@ -6179,6 +17050,52 @@ func ParseListArtifactConfigurationsResponse(rsp *http.Response) (*ListArtifactC
 	return response, nil
 }
 
+// ParseCreateArtifactConfigurationResponse parses an HTTP response from a CreateArtifactConfigurationWithResponse call
+func ParseCreateArtifactConfigurationResponse(rsp *http.Response) (*CreateArtifactConfigurationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateArtifactConfigurationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest ArtifactConfiguration
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateArtifactConfigurationResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetArtifactConfigurationResponse parses an HTTP response from a GetArtifactConfigurationWithResponse call
 func ParseGetArtifactConfigurationResponse(rsp *http.Response) (*GetArtifactConfigurationResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6195,6 +17112,171 @@ func ParseGetArtifactConfigurationResponse(rsp *http.Response) (*GetArtifactConf
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ArtifactConfiguration
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseActivateArtifactConfigurationResponse parses an HTTP response from a ActivateArtifactConfigurationWithResponse call
+func ParseActivateArtifactConfigurationResponse(rsp *http.Response) (*ActivateArtifactConfigurationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ActivateArtifactConfigurationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ArtifactConfiguration
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeactivateArtifactConfigurationResponse parses an HTTP response from a DeactivateArtifactConfigurationWithResponse call
+func ParseDeactivateArtifactConfigurationResponse(rsp *http.Response) (*DeactivateArtifactConfigurationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeactivateArtifactConfigurationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ArtifactConfiguration
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditArtifactConfigurationResponse parses an HTTP response from a EditArtifactConfigurationWithResponse call
+func ParseEditArtifactConfigurationResponse(rsp *http.Response) (*EditArtifactConfigurationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditArtifactConfigurationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ArtifactConfiguration
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditArtifactConfigurationXMLResponse parses an HTTP response from a EditArtifactConfigurationXMLWithResponse call
+func ParseEditArtifactConfigurationXMLResponse(rsp *http.Response) (*EditArtifactConfigurationXMLResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditArtifactConfigurationXMLResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ArtifactConfiguration
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListArtifactConfigurationVersionsResponse parses an HTTP response from a ListArtifactConfigurationVersionsWithResponse call
+func ParseListArtifactConfigurationVersionsResponse(rsp *http.Response) (*ListArtifactConfigurationVersionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListArtifactConfigurationVersionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []ArtifactConfigurationVersion
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -6245,6 +17327,72 @@ func ParseGetArtifactConfigurationXMLResponse(rsp *http.Response) (*GetArtifactC
 	return response, nil
 }
 
+// ParseDeactivateProjectResponse parses an HTTP response from a DeactivateProjectWithResponse call
+func ParseDeactivateProjectResponse(rsp *http.Response) (*DeactivateProjectResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeactivateProjectResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Project
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditProjectResponse parses an HTTP response from a EditProjectWithResponse call
+func ParseEditProjectResponse(rsp *http.Response) (*EditProjectResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditProjectResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Project
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePlanArtifactResponse parses an HTTP response from a PlanArtifactWithResponse call
 func ParsePlanArtifactResponse(rsp *http.Response) (*PlanArtifactResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6261,6 +17409,39 @@ func ParsePlanArtifactResponse(rsp *http.Response) (*PlanArtifactResponse, error
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Plan
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetDefaultArtifactConfigurationResponse parses an HTTP response from a SetDefaultArtifactConfigurationWithResponse call
+func ParseSetDefaultArtifactConfigurationResponse(rsp *http.Response) (*SetDefaultArtifactConfigurationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetDefaultArtifactConfigurationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Project
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -6311,6 +17492,52 @@ func ParseListSigningPoliciesResponse(rsp *http.Response) (*ListSigningPoliciesR
 	return response, nil
 }
 
+// ParseCreateSigningPolicyResponse parses an HTTP response from a CreateSigningPolicyWithResponse call
+func ParseCreateSigningPolicyResponse(rsp *http.Response) (*CreateSigningPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateSigningPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest SigningPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateSigningPolicyResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetSigningPolicyResponse parses an HTTP response from a GetSigningPolicyWithResponse call
 func ParseGetSigningPolicyResponse(rsp *http.Response) (*GetSigningPolicyResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6320,6 +17547,39 @@ func ParseGetSigningPolicyResponse(rsp *http.Response) (*GetSigningPolicyRespons
 	}
 
 	response := &GetSigningPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SigningPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseActivateSigningPolicyResponse parses an HTTP response from a ActivateSigningPolicyWithResponse call
+func ParseActivateSigningPolicyResponse(rsp *http.Response) (*ActivateSigningPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ActivateSigningPolicyResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
@@ -6391,6 +17651,171 @@ func ParseGetSigningPolicyX509CertificateResponse(rsp *http.Response) (*GetSigni
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeactivateSigningPolicyResponse parses an HTTP response from a DeactivateSigningPolicyWithResponse call
+func ParseDeactivateSigningPolicyResponse(rsp *http.Response) (*DeactivateSigningPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeactivateSigningPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SigningPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditSigningPolicyResponse parses an HTTP response from a EditSigningPolicyWithResponse call
+func ParseEditSigningPolicyResponse(rsp *http.Response) (*EditSigningPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditSigningPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SigningPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListTrustedBuildSystemLinksResponse parses an HTTP response from a ListTrustedBuildSystemLinksWithResponse call
+func ParseListTrustedBuildSystemLinksResponse(rsp *http.Response) (*ListTrustedBuildSystemLinksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTrustedBuildSystemLinksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []TrustedBuildSystem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseLinkTrustedBuildSystemResponse parses an HTTP response from a LinkTrustedBuildSystemWithResponse call
+func ParseLinkTrustedBuildSystemResponse(rsp *http.Response) (*LinkTrustedBuildSystemResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &LinkTrustedBuildSystemResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []TrustedBuildSystem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUnlinkTrustedBuildSystemResponse parses an HTTP response from a UnlinkTrustedBuildSystemWithResponse call
+func ParseUnlinkTrustedBuildSystemResponse(rsp *http.Response) (*UnlinkTrustedBuildSystemResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UnlinkTrustedBuildSystemResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []TrustedBuildSystem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6561,6 +17986,98 @@ func ParseSubmitWithArtifactResponse(rsp *http.Response) (*SubmitWithArtifactRes
 	switch {
 	case rsp.StatusCode == 201:
 		var headers SubmitWithArtifactResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSubmitWithArtifactRetrievalLinkResponse parses an HTTP response from a SubmitWithArtifactRetrievalLinkWithResponse call
+func ParseSubmitWithArtifactRetrievalLinkResponse(rsp *http.Response) (*SubmitWithArtifactRetrievalLinkResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SubmitWithArtifactRetrievalLinkResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Submitted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers SubmitWithArtifactRetrievalLinkResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSubmitWithoutArtifactResponse parses an HTTP response from a SubmitWithoutArtifactWithResponse call
+func ParseSubmitWithoutArtifactResponse(rsp *http.Response) (*SubmitWithoutArtifactResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SubmitWithoutArtifactResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest SubmittedForUpload
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers SubmitWithoutArtifactResponse201Headers
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
@@ -6883,6 +18400,35 @@ func ParseGetUnsignedArtifactResponse(rsp *http.Response) (*GetUnsignedArtifactR
 	return response, nil
 }
 
+// ParseUploadUnsignedArtifactResponse parses an HTTP response from a UploadUnsignedArtifactWithResponse call
+func ParseUploadUnsignedArtifactResponse(rsp *http.Response) (*UploadUnsignedArtifactResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UploadUnsignedArtifactResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetSigningRequestCertificateResponse parses an HTTP response from a GetSigningRequestCertificateWithResponse call
 func ParseGetSigningRequestCertificateResponse(rsp *http.Response) (*GetSigningRequestCertificateResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6897,6 +18443,395 @@ func ParseGetSigningRequestCertificateResponse(rsp *http.Response) (*GetSigningR
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListTrustedBuildSystemsResponse parses an HTTP response from a ListTrustedBuildSystemsWithResponse call
+func ParseListTrustedBuildSystemsResponse(rsp *http.Response) (*ListTrustedBuildSystemsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTrustedBuildSystemsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []TrustedBuildSystem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseAddCustomTrustedBuildSystemResponse parses an HTTP response from a AddCustomTrustedBuildSystemWithResponse call
+func ParseAddCustomTrustedBuildSystemResponse(rsp *http.Response) (*AddCustomTrustedBuildSystemResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AddCustomTrustedBuildSystemResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest AddedTrustedBuildSystem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers AddCustomTrustedBuildSystemResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetTrustedBuildSystemResponse parses an HTTP response from a GetTrustedBuildSystemWithResponse call
+func ParseGetTrustedBuildSystemResponse(rsp *http.Response) (*GetTrustedBuildSystemResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetTrustedBuildSystemResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TrustedBuildSystem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditTrustedBuildSystemResponse parses an HTTP response from a EditTrustedBuildSystemWithResponse call
+func ParseEditTrustedBuildSystemResponse(rsp *http.Response) (*EditTrustedBuildSystemResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditTrustedBuildSystemResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TrustedBuildSystem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRegenerateTrustedBuildSystemTokenResponse parses an HTTP response from a RegenerateTrustedBuildSystemTokenWithResponse call
+func ParseRegenerateTrustedBuildSystemTokenResponse(rsp *http.Response) (*RegenerateTrustedBuildSystemTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RegenerateTrustedBuildSystemTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssuedBuildSystemToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListUserGroupsResponse parses an HTTP response from a ListUserGroupsWithResponse call
+func ParseListUserGroupsResponse(rsp *http.Response) (*ListUserGroupsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListUserGroupsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []UserGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateUserGroupResponse parses an HTTP response from a CreateUserGroupWithResponse call
+func ParseCreateUserGroupResponse(rsp *http.Response) (*CreateUserGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateUserGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest UserGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateUserGroupResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetUserGroupResponse parses an HTTP response from a GetUserGroupWithResponse call
+func ParseGetUserGroupResponse(rsp *http.Response) (*GetUserGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetUserGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UserGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseChangeUserGroupMembersResponse parses an HTTP response from a ChangeUserGroupMembersWithResponse call
+func ParseChangeUserGroupMembersResponse(rsp *http.Response) (*ChangeUserGroupMembersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ChangeUserGroupMembersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UserGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditUserGroupResponse parses an HTTP response from a EditUserGroupWithResponse call
+func ParseEditUserGroupResponse(rsp *http.Response) (*EditUserGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditUserGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UserGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseModifyUserGroupMembersResponse parses an HTTP response from a ModifyUserGroupMembersWithResponse call
+func ParseModifyUserGroupMembersResponse(rsp *http.Response) (*ModifyUserGroupMembersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ModifyUserGroupMembersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UserGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {

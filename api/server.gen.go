@@ -27,12 +27,45 @@ type ServerInterface interface {
 	// GetHealth Whether the service can serve
 	// (GET /healthz)
 	GetHealth(w http.ResponseWriter, r *http.Request)
+	// ListAuditEventsPre List the audit log, newest first (deprecated prefix)
+	// (GET /v1-pre/{organizationId}/AuditLog/Events)
+	ListAuditEventsPre(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListAuditEventsPreParams)
 	// GetSystemInfo Version and addresses of this installation
 	// (GET /v1/Meta/SystemInfo)
 	GetSystemInfo(w http.ResponseWriter, r *http.Request)
 	// AnalyzeArtifact Propose an artifact configuration for a sample artifact
 	// (POST /v1/{organizationId}/ArtifactConfigurations/Analyze)
 	AnalyzeArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// ListAuditEvents List the audit log, newest first
+	// (GET /v1/{organizationId}/AuditLog/Events)
+	ListAuditEvents(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListAuditEventsParams)
+	// ExportAuditEvents Export the audit log, oldest first
+	// (GET /v1/{organizationId}/AuditLog/Events/Export)
+	ExportAuditEvents(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ExportAuditEventsParams)
+	// ListCIUsers The CI users of the organization, by name
+	// (GET /v1/{organizationId}/CIUsers)
+	ListCIUsers(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// CreateCIUser Create a CI user with an API token
+	// (POST /v1/{organizationId}/CIUsers)
+	CreateCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// GetMyCIUser The CI user who asks
+	// (GET /v1/{organizationId}/CIUsers/Me)
+	GetMyCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// GetCIUser A CI user
+	// (GET /v1/{organizationId}/CIUsers/{userId})
+	GetCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// ActivateCIUser Activate a CI user
+	// (POST /v1/{organizationId}/CIUsers/{userId}/Activate)
+	ActivateCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// DeactivateCIUser Deactivate a CI user
+	// (POST /v1/{organizationId}/CIUsers/{userId}/Deactivate)
+	DeactivateCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// EditCIUser Change a CI user
+	// (POST /v1/{organizationId}/CIUsers/{userId}/Edit)
+	EditCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// RegenerateCIUserToken Replace a CI user's API tokens by a new one
+	// (POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken)
+	RegenerateCIUserToken(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
 	// ListCertificates The organization's certificates, by name
 	// (GET /v1/{organizationId}/Certificates)
 	ListCertificates(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
@@ -48,45 +81,141 @@ type ServerInterface interface {
 	// GetCertificate A certificate
 	// (GET /v1/{organizationId}/Certificates/{certificateSlug})
 	GetCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
+	// ActivateCertificate Activate a certificate
+	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate)
+	ActivateCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
 	// GetCertificateSigningRequest The certificate signing request (PKCS#10), PEM
 	// (GET /v1/{organizationId}/Certificates/{certificateSlug}/CertificateSigningRequest)
 	GetCertificateSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
+	// DeactivateCertificate Deactivate a certificate
+	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate)
+	DeactivateCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
+	// EditCertificate Change the name or the restrictions of a certificate
+	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit)
+	EditCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
 	// UploadX509Certificate Upload the issued certificate or a renewed chain
 	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/UploadX509Certificate)
 	UploadX509Certificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
 	// GetX509Certificate The X.509 certificate, DER
 	// (GET /v1/{organizationId}/Certificates/{certificateSlug}/X509Certificate)
 	GetX509Certificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
+	// ListInteractiveUsers The people of the organization, by name
+	// (GET /v1/{organizationId}/InteractiveUsers)
+	ListInteractiveUsers(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// CreateInteractiveUser Invite somebody
+	// (POST /v1/{organizationId}/InteractiveUsers)
+	CreateInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// GetMyInteractiveUser The interactive user who asks
+	// (GET /v1/{organizationId}/InteractiveUsers/Me)
+	GetMyInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// GetInteractiveUser A person
+	// (GET /v1/{organizationId}/InteractiveUsers/{userId})
+	GetInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// ActivateInteractiveUser Activate a person
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate)
+	ActivateInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// DeactivateInteractiveUser Deactivate a person
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate)
+	DeactivateInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// EditInteractiveUser Change a person
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit)
+	EditInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// RegenerateInteractiveUserToken Replace one's own API tokens by a new one
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken)
+	RegenerateInteractiveUserToken(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// ReinviteInteractiveUser Invite somebody again
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite)
+	ReinviteInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// GetOrganization The organization and its rules
+	// (GET /v1/{organizationId}/Organization)
+	GetOrganization(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// EditOrganization Change the organization
+	// (POST /v1/{organizationId}/Organization/Edit)
+	EditOrganization(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
 	// ListProjects The projects that the caller may read, by name
 	// (GET /v1/{organizationId}/Projects)
 	ListProjects(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// CreateProject Create a project
+	// (POST /v1/{organizationId}/Projects)
+	CreateProject(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
 	// GetProject A project with its artifact configurations and signing policies
 	// (GET /v1/{organizationId}/Projects/{projectSlug})
 	GetProject(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
+	// ActivateProject Activate a project
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/Activate)
+	ActivateProject(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
 	// ListArtifactConfigurations The project's artifact configurations, by name
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations)
 	ListArtifactConfigurations(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
+	// CreateArtifactConfiguration Create an artifact configuration
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations)
+	CreateArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
 	// GetArtifactConfiguration An artifact configuration
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug})
 	GetArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug)
+	// ActivateArtifactConfiguration Activate an artifact configuration
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate)
+	ActivateArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug)
+	// DeactivateArtifactConfiguration Deactivate an artifact configuration
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate)
+	DeactivateArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug)
+	// EditArtifactConfiguration Change the name, slug or description of an artifact configuration
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit)
+	EditArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug)
+	// EditArtifactConfigurationXML Give an artifact configuration a new version of its XML
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml)
+	EditArtifactConfigurationXML(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug)
+	// ListArtifactConfigurationVersions The versions of an artifact configuration's XML, newest first
+	// (GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Versions)
+	ListArtifactConfigurationVersions(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug)
 	// GetArtifactConfigurationXML An artifact configuration's XML
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Xml)
 	GetArtifactConfigurationXML(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, params GetArtifactConfigurationXMLParams)
+	// DeactivateProject Deactivate a project
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate)
+	DeactivateProject(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
+	// EditProject Change a project
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/Edit)
+	EditProject(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
 	// PlanArtifact Dry run, what would be signed
 	// (POST /v1/{organizationId}/Projects/{projectSlug}/Plan)
 	PlanArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
+	// SetDefaultArtifactConfiguration Choose the default artifact configuration
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration)
+	SetDefaultArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
 	// ListSigningPolicies The project's signing policies, by name
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies)
 	ListSigningPolicies(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
+	// CreateSigningPolicy Create a signing policy
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies)
+	CreateSigningPolicy(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
 	// GetSigningPolicy A signing policy
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug})
 	GetSigningPolicy(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug)
+	// ActivateSigningPolicy Activate a signing policy
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate)
+	ActivateSigningPolicy(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug)
 	// GetSigningPolicyCertificate The certificate that a signing policy signs with
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Certificate)
 	GetSigningPolicyCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug)
 	// GetSigningPolicyX509Certificate The X.509 certificate that a signing policy signs with, DER
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Certificate/X509Certificate)
 	GetSigningPolicyX509Certificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug)
+	// DeactivateSigningPolicy Deactivate a signing policy
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate)
+	DeactivateSigningPolicy(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug)
+	// EditSigningPolicy Change a signing policy
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit)
+	EditSigningPolicy(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug)
+	// ListTrustedBuildSystemLinks The trusted build systems that are linked to a project
+	// (GET /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks)
+	ListTrustedBuildSystemLinks(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
+	// LinkTrustedBuildSystem Link a trusted build system to a project
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks)
+	LinkTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug)
+	// UnlinkTrustedBuildSystem Remove the link of a trusted build system
+	// (DELETE /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks/{trustedBuildSystemSlug})
+	UnlinkTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, trustedBuildSystemSlug TrustedBuildSystemSlug)
 	// ListSigningRequests List signing requests, newest first
 	// (GET /v1/{organizationId}/SigningRequests)
 	ListSigningRequests(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListSigningRequestsParams)
@@ -97,10 +226,16 @@ type ServerInterface interface {
 	SubmitSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params SubmitSigningRequestParams)
 	// ResubmitSigningRequest Submit a completed request again under another signing policy
 	// (POST /v1/{organizationId}/SigningRequests/Resubmit)
-	ResubmitSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	ResubmitSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ResubmitSigningRequestParams)
 	// SubmitWithArtifact Submit a signing request with its artifact
 	// (POST /v1/{organizationId}/SigningRequests/SubmitWithArtifact)
 	SubmitWithArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params SubmitWithArtifactParams)
+	// SubmitWithArtifactRetrievalLink Submit a signing request whose artifact is retrieved from a link
+	// (POST /v1/{organizationId}/SigningRequests/SubmitWithArtifactRetrievalLink)
+	SubmitWithArtifactRetrievalLink(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params SubmitWithArtifactRetrievalLinkParams)
+	// SubmitWithoutArtifact Submit a signing request whose artifact is uploaded afterwards
+	// (POST /v1/{organizationId}/SigningRequests/SubmitWithoutArtifact)
+	SubmitWithoutArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params SubmitWithoutArtifactParams)
 	// GetSigningRequest Everything about a signing request
 	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId})
 	GetSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID)
@@ -131,9 +266,45 @@ type ServerInterface interface {
 	// GetUnsignedArtifact Download the artifact as it was submitted
 	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId}/UnsignedArtifact)
 	GetUnsignedArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID)
+	// UploadUnsignedArtifact Upload the artifact of a request that was submitted without one
+	// (POST /v1/{organizationId}/SigningRequests/{signingRequestId}/UploadUnsignedArtifact)
+	UploadUnsignedArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID)
 	// GetSigningRequestCertificate The X.509 certificate of the request's signing policy, DER
 	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId}/X509Certificate)
 	GetSigningRequestCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID)
+	// ListTrustedBuildSystems The trusted build systems of the organization, by name
+	// (GET /v1/{organizationId}/TrustedBuildSystems)
+	ListTrustedBuildSystems(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// AddCustomTrustedBuildSystem Add a trusted build system with a token
+	// (POST /v1/{organizationId}/TrustedBuildSystems/AddCustom)
+	AddCustomTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// GetTrustedBuildSystem A trusted build system
+	// (GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug})
+	GetTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug)
+	// EditTrustedBuildSystem Change a trusted build system
+	// (POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit)
+	EditTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug)
+	// RegenerateTrustedBuildSystemToken Replace the tokens of a trusted build system by a new one
+	// (POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken)
+	RegenerateTrustedBuildSystemToken(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug)
+	// ListUserGroups The groups of the organization, by name
+	// (GET /v1/{organizationId}/UserGroups)
+	ListUserGroups(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// CreateUserGroup Create a group
+	// (POST /v1/{organizationId}/UserGroups)
+	CreateUserGroup(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// GetUserGroup A group
+	// (GET /v1/{organizationId}/UserGroups/{groupId})
+	GetUserGroup(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID)
+	// ChangeUserGroupMembers Replace the members of a group
+	// (POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers)
+	ChangeUserGroupMembers(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID)
+	// EditUserGroup Change the name or description of a group
+	// (POST /v1/{organizationId}/UserGroups/{groupId}/Edit)
+	EditUserGroup(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID)
+	// ModifyUserGroupMembers Add and remove members of a group
+	// (POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers)
+	ModifyUserGroupMembers(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -164,6 +335,139 @@ func (siw *ServerInterfaceWrapper) GetHealth(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetHealth(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListAuditEventsPre operation middleware
+func (siw *ServerInterfaceWrapper) ListAuditEventsPre(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAuditEventsPreParams
+
+	// ------------- Optional query parameter "event" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", false, false, "event", r.URL.Query(), &params.Event, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "event"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "event", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "actorId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "actorId", r.URL.Query(), &params.ActorID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "actorId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "actorId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "objectId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "objectId", r.URL.Query(), &params.ObjectID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "objectId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "objectId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "before", r.URL.Query(), &params.Before, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "order" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "order", r.URL.Query(), &params.Order, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "order"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageSize" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageSize", r.URL.Query(), &params.PageSize, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageSize"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageSize", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListAuditEventsPre(w, r, organizationID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -204,6 +508,499 @@ func (siw *ServerInterfaceWrapper) AnalyzeArtifact(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.AnalyzeArtifact(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListAuditEvents operation middleware
+func (siw *ServerInterfaceWrapper) ListAuditEvents(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAuditEventsParams
+
+	// ------------- Optional query parameter "event" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", false, false, "event", r.URL.Query(), &params.Event, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "event"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "event", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "actorId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "actorId", r.URL.Query(), &params.ActorID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "actorId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "actorId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "objectId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "objectId", r.URL.Query(), &params.ObjectID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "objectId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "objectId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "before", r.URL.Query(), &params.Before, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "order" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "order", r.URL.Query(), &params.Order, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "order"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageSize" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageSize", r.URL.Query(), &params.PageSize, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageSize"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageSize", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListAuditEvents(w, r, organizationID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ExportAuditEvents operation middleware
+func (siw *ServerInterfaceWrapper) ExportAuditEvents(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExportAuditEventsParams
+
+	// ------------- Optional query parameter "event" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", false, false, "event", r.URL.Query(), &params.Event, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "event"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "event", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "actorId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "actorId", r.URL.Query(), &params.ActorID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "actorId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "actorId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "objectId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "objectId", r.URL.Query(), &params.ObjectID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "objectId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "objectId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "before", r.URL.Query(), &params.Before, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "format", r.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "format"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "format", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExportAuditEvents(w, r, organizationID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListCIUsers operation middleware
+func (siw *ServerInterfaceWrapper) ListCIUsers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCIUsers(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateCIUser operation middleware
+func (siw *ServerInterfaceWrapper) CreateCIUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateCIUser(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetMyCIUser operation middleware
+func (siw *ServerInterfaceWrapper) GetMyCIUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetMyCIUser(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCIUser operation middleware
+func (siw *ServerInterfaceWrapper) GetCIUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCIUser(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ActivateCIUser operation middleware
+func (siw *ServerInterfaceWrapper) ActivateCIUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ActivateCIUser(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeactivateCIUser operation middleware
+func (siw *ServerInterfaceWrapper) DeactivateCIUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeactivateCIUser(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditCIUser operation middleware
+func (siw *ServerInterfaceWrapper) EditCIUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditCIUser(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RegenerateCIUserToken operation middleware
+func (siw *ServerInterfaceWrapper) RegenerateCIUserToken(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RegenerateCIUserToken(w, r, organizationID, userID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -352,6 +1149,41 @@ func (siw *ServerInterfaceWrapper) GetCertificate(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// ActivateCertificate operation middleware
+func (siw *ServerInterfaceWrapper) ActivateCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "certificateSlug" -------------
+	var certificateSlug CertificateSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificateSlug", r.PathValue("certificateSlug"), &certificateSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificateSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ActivateCertificate(w, r, organizationID, certificateSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetCertificateSigningRequest operation middleware
 func (siw *ServerInterfaceWrapper) GetCertificateSigningRequest(w http.ResponseWriter, r *http.Request) {
 
@@ -378,6 +1210,76 @@ func (siw *ServerInterfaceWrapper) GetCertificateSigningRequest(w http.ResponseW
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetCertificateSigningRequest(w, r, organizationID, certificateSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeactivateCertificate operation middleware
+func (siw *ServerInterfaceWrapper) DeactivateCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "certificateSlug" -------------
+	var certificateSlug CertificateSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificateSlug", r.PathValue("certificateSlug"), &certificateSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificateSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeactivateCertificate(w, r, organizationID, certificateSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditCertificate operation middleware
+func (siw *ServerInterfaceWrapper) EditCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "certificateSlug" -------------
+	var certificateSlug CertificateSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificateSlug", r.PathValue("certificateSlug"), &certificateSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificateSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditCertificate(w, r, organizationID, certificateSlug)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -457,6 +1359,346 @@ func (siw *ServerInterfaceWrapper) GetX509Certificate(w http.ResponseWriter, r *
 	handler.ServeHTTP(w, r)
 }
 
+// ListInteractiveUsers operation middleware
+func (siw *ServerInterfaceWrapper) ListInteractiveUsers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListInteractiveUsers(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateInteractiveUser operation middleware
+func (siw *ServerInterfaceWrapper) CreateInteractiveUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateInteractiveUser(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetMyInteractiveUser operation middleware
+func (siw *ServerInterfaceWrapper) GetMyInteractiveUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetMyInteractiveUser(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetInteractiveUser operation middleware
+func (siw *ServerInterfaceWrapper) GetInteractiveUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetInteractiveUser(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ActivateInteractiveUser operation middleware
+func (siw *ServerInterfaceWrapper) ActivateInteractiveUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ActivateInteractiveUser(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeactivateInteractiveUser operation middleware
+func (siw *ServerInterfaceWrapper) DeactivateInteractiveUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeactivateInteractiveUser(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditInteractiveUser operation middleware
+func (siw *ServerInterfaceWrapper) EditInteractiveUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditInteractiveUser(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RegenerateInteractiveUserToken operation middleware
+func (siw *ServerInterfaceWrapper) RegenerateInteractiveUserToken(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RegenerateInteractiveUserToken(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ReinviteInteractiveUser operation middleware
+func (siw *ServerInterfaceWrapper) ReinviteInteractiveUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReinviteInteractiveUser(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetOrganization operation middleware
+func (siw *ServerInterfaceWrapper) GetOrganization(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetOrganization(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditOrganization operation middleware
+func (siw *ServerInterfaceWrapper) EditOrganization(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditOrganization(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListProjects operation middleware
 func (siw *ServerInterfaceWrapper) ListProjects(w http.ResponseWriter, r *http.Request) {
 
@@ -474,6 +1716,32 @@ func (siw *ServerInterfaceWrapper) ListProjects(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListProjects(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateProject operation middleware
+func (siw *ServerInterfaceWrapper) CreateProject(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateProject(w, r, organizationID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -518,6 +1786,41 @@ func (siw *ServerInterfaceWrapper) GetProject(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// ActivateProject operation middleware
+func (siw *ServerInterfaceWrapper) ActivateProject(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ActivateProject(w, r, organizationID, projectSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListArtifactConfigurations operation middleware
 func (siw *ServerInterfaceWrapper) ListArtifactConfigurations(w http.ResponseWriter, r *http.Request) {
 
@@ -544,6 +1847,41 @@ func (siw *ServerInterfaceWrapper) ListArtifactConfigurations(w http.ResponseWri
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListArtifactConfigurations(w, r, organizationID, projectSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateArtifactConfiguration operation middleware
+func (siw *ServerInterfaceWrapper) CreateArtifactConfiguration(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateArtifactConfiguration(w, r, organizationID, projectSlug)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -588,6 +1926,226 @@ func (siw *ServerInterfaceWrapper) GetArtifactConfiguration(w http.ResponseWrite
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetArtifactConfiguration(w, r, organizationID, projectSlug, artifactConfigurationSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ActivateArtifactConfiguration operation middleware
+func (siw *ServerInterfaceWrapper) ActivateArtifactConfiguration(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "artifactConfigurationSlug" -------------
+	var artifactConfigurationSlug ArtifactConfigurationSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "artifactConfigurationSlug", r.PathValue("artifactConfigurationSlug"), &artifactConfigurationSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "artifactConfigurationSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ActivateArtifactConfiguration(w, r, organizationID, projectSlug, artifactConfigurationSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeactivateArtifactConfiguration operation middleware
+func (siw *ServerInterfaceWrapper) DeactivateArtifactConfiguration(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "artifactConfigurationSlug" -------------
+	var artifactConfigurationSlug ArtifactConfigurationSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "artifactConfigurationSlug", r.PathValue("artifactConfigurationSlug"), &artifactConfigurationSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "artifactConfigurationSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeactivateArtifactConfiguration(w, r, organizationID, projectSlug, artifactConfigurationSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditArtifactConfiguration operation middleware
+func (siw *ServerInterfaceWrapper) EditArtifactConfiguration(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "artifactConfigurationSlug" -------------
+	var artifactConfigurationSlug ArtifactConfigurationSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "artifactConfigurationSlug", r.PathValue("artifactConfigurationSlug"), &artifactConfigurationSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "artifactConfigurationSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditArtifactConfiguration(w, r, organizationID, projectSlug, artifactConfigurationSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditArtifactConfigurationXML operation middleware
+func (siw *ServerInterfaceWrapper) EditArtifactConfigurationXML(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "artifactConfigurationSlug" -------------
+	var artifactConfigurationSlug ArtifactConfigurationSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "artifactConfigurationSlug", r.PathValue("artifactConfigurationSlug"), &artifactConfigurationSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "artifactConfigurationSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditArtifactConfigurationXML(w, r, organizationID, projectSlug, artifactConfigurationSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListArtifactConfigurationVersions operation middleware
+func (siw *ServerInterfaceWrapper) ListArtifactConfigurationVersions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "artifactConfigurationSlug" -------------
+	var artifactConfigurationSlug ArtifactConfigurationSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "artifactConfigurationSlug", r.PathValue("artifactConfigurationSlug"), &artifactConfigurationSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "artifactConfigurationSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListArtifactConfigurationVersions(w, r, organizationID, projectSlug, artifactConfigurationSlug)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -657,6 +2215,76 @@ func (siw *ServerInterfaceWrapper) GetArtifactConfigurationXML(w http.ResponseWr
 	handler.ServeHTTP(w, r)
 }
 
+// DeactivateProject operation middleware
+func (siw *ServerInterfaceWrapper) DeactivateProject(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeactivateProject(w, r, organizationID, projectSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditProject operation middleware
+func (siw *ServerInterfaceWrapper) EditProject(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditProject(w, r, organizationID, projectSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // PlanArtifact operation middleware
 func (siw *ServerInterfaceWrapper) PlanArtifact(w http.ResponseWriter, r *http.Request) {
 
@@ -683,6 +2311,41 @@ func (siw *ServerInterfaceWrapper) PlanArtifact(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.PlanArtifact(w, r, organizationID, projectSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetDefaultArtifactConfiguration operation middleware
+func (siw *ServerInterfaceWrapper) SetDefaultArtifactConfiguration(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetDefaultArtifactConfiguration(w, r, organizationID, projectSlug)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -727,6 +2390,41 @@ func (siw *ServerInterfaceWrapper) ListSigningPolicies(w http.ResponseWriter, r 
 	handler.ServeHTTP(w, r)
 }
 
+// CreateSigningPolicy operation middleware
+func (siw *ServerInterfaceWrapper) CreateSigningPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateSigningPolicy(w, r, organizationID, projectSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetSigningPolicy operation middleware
 func (siw *ServerInterfaceWrapper) GetSigningPolicy(w http.ResponseWriter, r *http.Request) {
 
@@ -762,6 +2460,50 @@ func (siw *ServerInterfaceWrapper) GetSigningPolicy(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetSigningPolicy(w, r, organizationID, projectSlug, signingPolicySlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ActivateSigningPolicy operation middleware
+func (siw *ServerInterfaceWrapper) ActivateSigningPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "signingPolicySlug" -------------
+	var signingPolicySlug SigningPolicySlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "signingPolicySlug", r.PathValue("signingPolicySlug"), &signingPolicySlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "signingPolicySlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ActivateSigningPolicy(w, r, organizationID, projectSlug, signingPolicySlug)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -850,6 +2592,208 @@ func (siw *ServerInterfaceWrapper) GetSigningPolicyX509Certificate(w http.Respon
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetSigningPolicyX509Certificate(w, r, organizationID, projectSlug, signingPolicySlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeactivateSigningPolicy operation middleware
+func (siw *ServerInterfaceWrapper) DeactivateSigningPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "signingPolicySlug" -------------
+	var signingPolicySlug SigningPolicySlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "signingPolicySlug", r.PathValue("signingPolicySlug"), &signingPolicySlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "signingPolicySlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeactivateSigningPolicy(w, r, organizationID, projectSlug, signingPolicySlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditSigningPolicy operation middleware
+func (siw *ServerInterfaceWrapper) EditSigningPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "signingPolicySlug" -------------
+	var signingPolicySlug SigningPolicySlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "signingPolicySlug", r.PathValue("signingPolicySlug"), &signingPolicySlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "signingPolicySlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditSigningPolicy(w, r, organizationID, projectSlug, signingPolicySlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListTrustedBuildSystemLinks operation middleware
+func (siw *ServerInterfaceWrapper) ListTrustedBuildSystemLinks(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListTrustedBuildSystemLinks(w, r, organizationID, projectSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// LinkTrustedBuildSystem operation middleware
+func (siw *ServerInterfaceWrapper) LinkTrustedBuildSystem(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.LinkTrustedBuildSystem(w, r, organizationID, projectSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UnlinkTrustedBuildSystem operation middleware
+func (siw *ServerInterfaceWrapper) UnlinkTrustedBuildSystem(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "projectSlug" -------------
+	var projectSlug ProjectSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projectSlug", r.PathValue("projectSlug"), &projectSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projectSlug", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "trustedBuildSystemSlug" -------------
+	var trustedBuildSystemSlug TrustedBuildSystemSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "trustedBuildSystemSlug", r.PathValue("trustedBuildSystemSlug"), &trustedBuildSystemSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "trustedBuildSystemSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UnlinkTrustedBuildSystem(w, r, organizationID, projectSlug, trustedBuildSystemSlug)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1109,8 +3053,32 @@ func (siw *ServerInterfaceWrapper) ResubmitSigningRequest(w http.ResponseWriter,
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ResubmitSigningRequestParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.ResubmitSigningRequest(w, r, organizationID)
+		siw.Handler.ResubmitSigningRequest(w, r, organizationID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1161,6 +3129,106 @@ func (siw *ServerInterfaceWrapper) SubmitWithArtifact(w http.ResponseWriter, r *
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.SubmitWithArtifact(w, r, organizationID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SubmitWithArtifactRetrievalLink operation middleware
+func (siw *ServerInterfaceWrapper) SubmitWithArtifactRetrievalLink(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SubmitWithArtifactRetrievalLinkParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SubmitWithArtifactRetrievalLink(w, r, organizationID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SubmitWithoutArtifact operation middleware
+func (siw *ServerInterfaceWrapper) SubmitWithoutArtifact(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SubmitWithoutArtifactParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SubmitWithoutArtifact(w, r, organizationID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1520,6 +3588,41 @@ func (siw *ServerInterfaceWrapper) GetUnsignedArtifact(w http.ResponseWriter, r 
 	handler.ServeHTTP(w, r)
 }
 
+// UploadUnsignedArtifact operation middleware
+func (siw *ServerInterfaceWrapper) UploadUnsignedArtifact(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "signingRequestId" -------------
+	var signingRequestID SigningRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "signingRequestId", r.PathValue("signingRequestId"), &signingRequestID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "signingRequestId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UploadUnsignedArtifact(w, r, organizationID, signingRequestID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetSigningRequestCertificate operation middleware
 func (siw *ServerInterfaceWrapper) GetSigningRequestCertificate(w http.ResponseWriter, r *http.Request) {
 
@@ -1546,6 +3649,355 @@ func (siw *ServerInterfaceWrapper) GetSigningRequestCertificate(w http.ResponseW
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetSigningRequestCertificate(w, r, organizationID, signingRequestID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListTrustedBuildSystems operation middleware
+func (siw *ServerInterfaceWrapper) ListTrustedBuildSystems(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListTrustedBuildSystems(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// AddCustomTrustedBuildSystem operation middleware
+func (siw *ServerInterfaceWrapper) AddCustomTrustedBuildSystem(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AddCustomTrustedBuildSystem(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetTrustedBuildSystem operation middleware
+func (siw *ServerInterfaceWrapper) GetTrustedBuildSystem(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "trustedBuildSystemSlug" -------------
+	var trustedBuildSystemSlug TrustedBuildSystemSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "trustedBuildSystemSlug", r.PathValue("trustedBuildSystemSlug"), &trustedBuildSystemSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "trustedBuildSystemSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetTrustedBuildSystem(w, r, organizationID, trustedBuildSystemSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditTrustedBuildSystem operation middleware
+func (siw *ServerInterfaceWrapper) EditTrustedBuildSystem(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "trustedBuildSystemSlug" -------------
+	var trustedBuildSystemSlug TrustedBuildSystemSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "trustedBuildSystemSlug", r.PathValue("trustedBuildSystemSlug"), &trustedBuildSystemSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "trustedBuildSystemSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditTrustedBuildSystem(w, r, organizationID, trustedBuildSystemSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RegenerateTrustedBuildSystemToken operation middleware
+func (siw *ServerInterfaceWrapper) RegenerateTrustedBuildSystemToken(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "trustedBuildSystemSlug" -------------
+	var trustedBuildSystemSlug TrustedBuildSystemSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "trustedBuildSystemSlug", r.PathValue("trustedBuildSystemSlug"), &trustedBuildSystemSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "trustedBuildSystemSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RegenerateTrustedBuildSystemToken(w, r, organizationID, trustedBuildSystemSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListUserGroups operation middleware
+func (siw *ServerInterfaceWrapper) ListUserGroups(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListUserGroups(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateUserGroup operation middleware
+func (siw *ServerInterfaceWrapper) CreateUserGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateUserGroup(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetUserGroup operation middleware
+func (siw *ServerInterfaceWrapper) GetUserGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "groupId" -------------
+	var groupID GroupID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "groupId", r.PathValue("groupId"), &groupID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "groupId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetUserGroup(w, r, organizationID, groupID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ChangeUserGroupMembers operation middleware
+func (siw *ServerInterfaceWrapper) ChangeUserGroupMembers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "groupId" -------------
+	var groupID GroupID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "groupId", r.PathValue("groupId"), &groupID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "groupId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ChangeUserGroupMembers(w, r, organizationID, groupID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditUserGroup operation middleware
+func (siw *ServerInterfaceWrapper) EditUserGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "groupId" -------------
+	var groupID GroupID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "groupId", r.PathValue("groupId"), &groupID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "groupId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditUserGroup(w, r, organizationID, groupID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ModifyUserGroupMembers operation middleware
+func (siw *ServerInterfaceWrapper) ModifyUserGroupMembers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "groupId" -------------
+	var groupID GroupID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "groupId", r.PathValue("groupId"), &groupID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "groupId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ModifyUserGroupMembers(w, r, organizationID, groupID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1677,25 +4129,68 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/artifact-configuration.xsd", wrapper.GetArtifactConfigurationSchema)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/healthz", wrapper.GetHealth)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1-pre/{organizationId}/AuditLog/Events", wrapper.ListAuditEventsPre)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/ArtifactConfigurations/Analyze", wrapper.AnalyzeArtifact)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/AuditLog/Events", wrapper.ListAuditEvents)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/AuditLog/Events/Export", wrapper.ExportAuditEvents)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/CIUsers", wrapper.ListCIUsers)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers", wrapper.CreateCIUser)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}", wrapper.GetCIUser)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}/Activate", wrapper.ActivateCIUser)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}/Deactivate", wrapper.DeactivateCIUser)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}/Edit", wrapper.EditCIUser)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken", wrapper.RegenerateCIUserToken)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/Me", wrapper.GetMyCIUser)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Certificates", wrapper.ListCertificates)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}", wrapper.GetCertificate)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/Activate", wrapper.ActivateCertificate)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/CertificateSigningRequest", wrapper.GetCertificateSigningRequest)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/Deactivate", wrapper.DeactivateCertificate)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/Edit", wrapper.EditCertificate)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/UploadX509Certificate", wrapper.UploadX509Certificate)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/X509Certificate", wrapper.GetX509Certificate)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/CreateCsrBasedX509", wrapper.CreateCsrCertificate)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/CreateSelfSignedX509", wrapper.CreateSelfSignedCertificate)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/ImportPfx", wrapper.ImportPfxCertificate)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers", wrapper.ListInteractiveUsers)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers", wrapper.CreateInteractiveUser)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}", wrapper.GetInteractiveUser)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Activate", wrapper.ActivateInteractiveUser)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Deactivate", wrapper.DeactivateInteractiveUser)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Edit", wrapper.EditInteractiveUser)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken", wrapper.RegenerateInteractiveUserToken)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Reinvite", wrapper.ReinviteInteractiveUser)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/Me", wrapper.GetMyInteractiveUser)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Organization", wrapper.GetOrganization)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Organization/Edit", wrapper.EditOrganization)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects", wrapper.ListProjects)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects", wrapper.CreateProject)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}", wrapper.GetProject)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/Activate", wrapper.ActivateProject)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations", wrapper.ListArtifactConfigurations)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations", wrapper.CreateArtifactConfiguration)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}", wrapper.GetArtifactConfiguration)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate", wrapper.ActivateArtifactConfiguration)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate", wrapper.DeactivateArtifactConfiguration)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit", wrapper.EditArtifactConfiguration)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml", wrapper.EditArtifactConfigurationXML)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Versions", wrapper.ListArtifactConfigurationVersions)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Xml", wrapper.GetArtifactConfigurationXML)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/Deactivate", wrapper.DeactivateProject)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/Edit", wrapper.EditProject)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/Plan", wrapper.PlanArtifact)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration", wrapper.SetDefaultArtifactConfiguration)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/SigningPolicies", wrapper.ListSigningPolicies)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/SigningPolicies", wrapper.CreateSigningPolicy)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}", wrapper.GetSigningPolicy)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate", wrapper.ActivateSigningPolicy)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Certificate", wrapper.GetSigningPolicyCertificate)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Certificate/X509Certificate", wrapper.GetSigningPolicyX509Certificate)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate", wrapper.DeactivateSigningPolicy)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit", wrapper.EditSigningPolicy)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks", wrapper.ListTrustedBuildSystemLinks)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks", wrapper.LinkTrustedBuildSystem)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks/{trustedBuildSystemSlug}", wrapper.UnlinkTrustedBuildSystem)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests", wrapper.ListSigningRequests)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests", wrapper.SubmitSigningRequest)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}", wrapper.GetSigningRequest)
@@ -1708,9 +4203,23 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/SignedArtifact", wrapper.GetSignedArtifact)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/Status", wrapper.GetSigningRequestStatus)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/UnsignedArtifact", wrapper.GetUnsignedArtifact)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/UploadUnsignedArtifact", wrapper.UploadUnsignedArtifact)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/{signingRequestId}/X509Certificate", wrapper.GetSigningRequestCertificate)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/Resubmit", wrapper.ResubmitSigningRequest)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/SubmitWithArtifact", wrapper.SubmitWithArtifact)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/SubmitWithArtifactRetrievalLink", wrapper.SubmitWithArtifactRetrievalLink)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/SubmitWithoutArtifact", wrapper.SubmitWithoutArtifact)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems", wrapper.ListTrustedBuildSystems)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}", wrapper.GetTrustedBuildSystem)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit", wrapper.EditTrustedBuildSystem)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken", wrapper.RegenerateTrustedBuildSystemToken)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/AddCustom", wrapper.AddCustomTrustedBuildSystem)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/UserGroups", wrapper.ListUserGroups)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/UserGroups", wrapper.CreateUserGroup)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/UserGroups/{groupId}", wrapper.GetUserGroup)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/UserGroups/{groupId}/ChangeMembers", wrapper.ChangeUserGroupMembers)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/UserGroups/{groupId}/Edit", wrapper.EditUserGroup)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/UserGroups/{groupId}/ModifyMembers", wrapper.ModifyUserGroupMembers)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/Meta/SystemInfo", wrapper.GetSystemInfo)
 
 	return m
@@ -1836,6 +4345,46 @@ func (response GetHealth200TextResponse) VisitGetHealthResponse(w http.ResponseW
 	return err
 }
 
+type ListAuditEventsPreRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Params         ListAuditEventsPreParams
+}
+
+type ListAuditEventsPreResponseObject interface {
+	VisitListAuditEventsPreResponse(w http.ResponseWriter) error
+}
+
+type ListAuditEventsPre200JSONResponse AuditEventPage
+
+func (response ListAuditEventsPre200JSONResponse) VisitListAuditEventsPreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditEventsPredefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListAuditEventsPredefaultApplicationProblemPlusJSONResponse) VisitListAuditEventsPreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSystemInfoRequestObject struct {
 }
 
@@ -1909,6 +4458,465 @@ type AnalyzeArtifactdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response AnalyzeArtifactdefaultApplicationProblemPlusJSONResponse) VisitAnalyzeArtifactResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditEventsRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Params         ListAuditEventsParams
+}
+
+type ListAuditEventsResponseObject interface {
+	VisitListAuditEventsResponse(w http.ResponseWriter) error
+}
+
+type ListAuditEvents200JSONResponse AuditEventPage
+
+func (response ListAuditEvents200JSONResponse) VisitListAuditEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditEventsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListAuditEventsdefaultApplicationProblemPlusJSONResponse) VisitListAuditEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportAuditEventsRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Params         ExportAuditEventsParams
+}
+
+type ExportAuditEventsResponseObject interface {
+	VisitExportAuditEventsResponse(w http.ResponseWriter) error
+}
+
+type ExportAuditEvents200ApplicationXNdjsonResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ExportAuditEvents200ApplicationXNdjsonResponse) VisitExportAuditEventsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type ExportAuditEvents200TextCsvResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ExportAuditEvents200TextCsvResponse) VisitExportAuditEventsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/csv")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportAuditEventsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ExportAuditEventsdefaultApplicationProblemPlusJSONResponse) VisitExportAuditEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCIUsersRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+}
+
+type ListCIUsersResponseObject interface {
+	VisitListCIUsersResponse(w http.ResponseWriter) error
+}
+
+type ListCIUsers200JSONResponse []CIUser
+
+func (response ListCIUsers200JSONResponse) VisitListCIUsersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCIUsersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCIUsersdefaultApplicationProblemPlusJSONResponse) VisitListCIUsersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateCIUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Body           *CreateCIUserJSONRequestBody
+}
+
+type CreateCIUserResponseObject interface {
+	VisitCreateCIUserResponse(w http.ResponseWriter) error
+}
+
+type CreateCIUser201ResponseHeaders struct {
+	Location string
+}
+
+type CreateCIUser201JSONResponse struct {
+	Body    CreatedCIUser
+	Headers CreateCIUser201ResponseHeaders
+}
+
+func (response CreateCIUser201JSONResponse) VisitCreateCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateCIUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateCIUserdefaultApplicationProblemPlusJSONResponse) VisitCreateCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMyCIUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+}
+
+type GetMyCIUserResponseObject interface {
+	VisitGetMyCIUserResponse(w http.ResponseWriter) error
+}
+
+type GetMyCIUser200JSONResponse CIUser
+
+func (response GetMyCIUser200JSONResponse) VisitGetMyCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMyCIUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetMyCIUserdefaultApplicationProblemPlusJSONResponse) VisitGetMyCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCIUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+}
+
+type GetCIUserResponseObject interface {
+	VisitGetCIUserResponse(w http.ResponseWriter) error
+}
+
+type GetCIUser200JSONResponse CIUser
+
+func (response GetCIUser200JSONResponse) VisitGetCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCIUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCIUserdefaultApplicationProblemPlusJSONResponse) VisitGetCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateCIUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	Body           *ActivateCIUserJSONRequestBody
+}
+
+type ActivateCIUserResponseObject interface {
+	VisitActivateCIUserResponse(w http.ResponseWriter) error
+}
+
+type ActivateCIUser200JSONResponse CIUser
+
+func (response ActivateCIUser200JSONResponse) VisitActivateCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateCIUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ActivateCIUserdefaultApplicationProblemPlusJSONResponse) VisitActivateCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeactivateCIUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	Body           *DeactivateCIUserJSONRequestBody
+}
+
+type DeactivateCIUserResponseObject interface {
+	VisitDeactivateCIUserResponse(w http.ResponseWriter) error
+}
+
+type DeactivateCIUser200JSONResponse CIUser
+
+func (response DeactivateCIUser200JSONResponse) VisitDeactivateCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeactivateCIUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeactivateCIUserdefaultApplicationProblemPlusJSONResponse) VisitDeactivateCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditCIUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	Body           *EditCIUserJSONRequestBody
+}
+
+type EditCIUserResponseObject interface {
+	VisitEditCIUserResponse(w http.ResponseWriter) error
+}
+
+type EditCIUser200JSONResponse CIUser
+
+func (response EditCIUser200JSONResponse) VisitEditCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditCIUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditCIUserdefaultApplicationProblemPlusJSONResponse) VisitEditCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegenerateCIUserTokenRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	Body           *RegenerateCIUserTokenJSONRequestBody
+}
+
+type RegenerateCIUserTokenResponseObject interface {
+	VisitRegenerateCIUserTokenResponse(w http.ResponseWriter) error
+}
+
+type RegenerateCIUserToken200JSONResponse IssuedToken
+
+func (response RegenerateCIUserToken200JSONResponse) VisitRegenerateCIUserTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegenerateCIUserTokendefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RegenerateCIUserTokendefaultApplicationProblemPlusJSONResponse) VisitRegenerateCIUserTokenResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2122,6 +5130,47 @@ func (response GetCertificatedefaultApplicationProblemPlusJSONResponse) VisitGet
 	return err
 }
 
+type ActivateCertificateRequestObject struct {
+	OrganizationID  OrganizationID  `json:"organizationId"`
+	CertificateSlug CertificateSlug `json:"certificateSlug"`
+	Body            *ActivateCertificateJSONRequestBody
+}
+
+type ActivateCertificateResponseObject interface {
+	VisitActivateCertificateResponse(w http.ResponseWriter) error
+}
+
+type ActivateCertificate200JSONResponse Certificate
+
+func (response ActivateCertificate200JSONResponse) VisitActivateCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ActivateCertificatedefaultApplicationProblemPlusJSONResponse) VisitActivateCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetCertificateSigningRequestRequestObject struct {
 	OrganizationID  OrganizationID  `json:"organizationId"`
 	CertificateSlug CertificateSlug `json:"certificateSlug"`
@@ -2157,6 +5206,88 @@ type GetCertificateSigningRequestdefaultApplicationProblemPlusJSONResponse struc
 }
 
 func (response GetCertificateSigningRequestdefaultApplicationProblemPlusJSONResponse) VisitGetCertificateSigningRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeactivateCertificateRequestObject struct {
+	OrganizationID  OrganizationID  `json:"organizationId"`
+	CertificateSlug CertificateSlug `json:"certificateSlug"`
+	Body            *DeactivateCertificateJSONRequestBody
+}
+
+type DeactivateCertificateResponseObject interface {
+	VisitDeactivateCertificateResponse(w http.ResponseWriter) error
+}
+
+type DeactivateCertificate200JSONResponse Certificate
+
+func (response DeactivateCertificate200JSONResponse) VisitDeactivateCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeactivateCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeactivateCertificatedefaultApplicationProblemPlusJSONResponse) VisitDeactivateCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditCertificateRequestObject struct {
+	OrganizationID  OrganizationID  `json:"organizationId"`
+	CertificateSlug CertificateSlug `json:"certificateSlug"`
+	Body            *EditCertificateJSONRequestBody
+}
+
+type EditCertificateResponseObject interface {
+	VisitEditCertificateResponse(w http.ResponseWriter) error
+}
+
+type EditCertificate200JSONResponse Certificate
+
+func (response EditCertificate200JSONResponse) VisitEditCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditCertificatedefaultApplicationProblemPlusJSONResponse) VisitEditCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2254,6 +5385,455 @@ func (response GetX509CertificatedefaultApplicationProblemPlusJSONResponse) Visi
 	return err
 }
 
+type ListInteractiveUsersRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+}
+
+type ListInteractiveUsersResponseObject interface {
+	VisitListInteractiveUsersResponse(w http.ResponseWriter) error
+}
+
+type ListInteractiveUsers200JSONResponse []InteractiveUser
+
+func (response ListInteractiveUsers200JSONResponse) VisitListInteractiveUsersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListInteractiveUsersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListInteractiveUsersdefaultApplicationProblemPlusJSONResponse) VisitListInteractiveUsersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateInteractiveUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Body           *CreateInteractiveUserJSONRequestBody
+}
+
+type CreateInteractiveUserResponseObject interface {
+	VisitCreateInteractiveUserResponse(w http.ResponseWriter) error
+}
+
+type CreateInteractiveUser201ResponseHeaders struct {
+	Location string
+}
+
+type CreateInteractiveUser201JSONResponse struct {
+	Body    InvitedUser
+	Headers CreateInteractiveUser201ResponseHeaders
+}
+
+func (response CreateInteractiveUser201JSONResponse) VisitCreateInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateInteractiveUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateInteractiveUserdefaultApplicationProblemPlusJSONResponse) VisitCreateInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMyInteractiveUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+}
+
+type GetMyInteractiveUserResponseObject interface {
+	VisitGetMyInteractiveUserResponse(w http.ResponseWriter) error
+}
+
+type GetMyInteractiveUser200JSONResponse InteractiveUser
+
+func (response GetMyInteractiveUser200JSONResponse) VisitGetMyInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMyInteractiveUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetMyInteractiveUserdefaultApplicationProblemPlusJSONResponse) VisitGetMyInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInteractiveUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+}
+
+type GetInteractiveUserResponseObject interface {
+	VisitGetInteractiveUserResponse(w http.ResponseWriter) error
+}
+
+type GetInteractiveUser200JSONResponse InteractiveUser
+
+func (response GetInteractiveUser200JSONResponse) VisitGetInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInteractiveUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetInteractiveUserdefaultApplicationProblemPlusJSONResponse) VisitGetInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateInteractiveUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	Body           *ActivateInteractiveUserJSONRequestBody
+}
+
+type ActivateInteractiveUserResponseObject interface {
+	VisitActivateInteractiveUserResponse(w http.ResponseWriter) error
+}
+
+type ActivateInteractiveUser200JSONResponse InteractiveUser
+
+func (response ActivateInteractiveUser200JSONResponse) VisitActivateInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateInteractiveUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ActivateInteractiveUserdefaultApplicationProblemPlusJSONResponse) VisitActivateInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeactivateInteractiveUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	Body           *DeactivateInteractiveUserJSONRequestBody
+}
+
+type DeactivateInteractiveUserResponseObject interface {
+	VisitDeactivateInteractiveUserResponse(w http.ResponseWriter) error
+}
+
+type DeactivateInteractiveUser200JSONResponse InteractiveUser
+
+func (response DeactivateInteractiveUser200JSONResponse) VisitDeactivateInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeactivateInteractiveUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeactivateInteractiveUserdefaultApplicationProblemPlusJSONResponse) VisitDeactivateInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditInteractiveUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	Body           *EditInteractiveUserJSONRequestBody
+}
+
+type EditInteractiveUserResponseObject interface {
+	VisitEditInteractiveUserResponse(w http.ResponseWriter) error
+}
+
+type EditInteractiveUser200JSONResponse InteractiveUser
+
+func (response EditInteractiveUser200JSONResponse) VisitEditInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditInteractiveUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditInteractiveUserdefaultApplicationProblemPlusJSONResponse) VisitEditInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegenerateInteractiveUserTokenRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	Body           *RegenerateInteractiveUserTokenJSONRequestBody
+}
+
+type RegenerateInteractiveUserTokenResponseObject interface {
+	VisitRegenerateInteractiveUserTokenResponse(w http.ResponseWriter) error
+}
+
+type RegenerateInteractiveUserToken200JSONResponse IssuedToken
+
+func (response RegenerateInteractiveUserToken200JSONResponse) VisitRegenerateInteractiveUserTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegenerateInteractiveUserTokendefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RegenerateInteractiveUserTokendefaultApplicationProblemPlusJSONResponse) VisitRegenerateInteractiveUserTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReinviteInteractiveUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+}
+
+type ReinviteInteractiveUserResponseObject interface {
+	VisitReinviteInteractiveUserResponse(w http.ResponseWriter) error
+}
+
+type ReinviteInteractiveUser200JSONResponse InvitedUser
+
+func (response ReinviteInteractiveUser200JSONResponse) VisitReinviteInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReinviteInteractiveUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReinviteInteractiveUserdefaultApplicationProblemPlusJSONResponse) VisitReinviteInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOrganizationRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+}
+
+type GetOrganizationResponseObject interface {
+	VisitGetOrganizationResponse(w http.ResponseWriter) error
+}
+
+type GetOrganization200JSONResponse Organization
+
+func (response GetOrganization200JSONResponse) VisitGetOrganizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOrganizationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetOrganizationdefaultApplicationProblemPlusJSONResponse) VisitGetOrganizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditOrganizationRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Body           *EditOrganizationJSONRequestBody
+}
+
+type EditOrganizationResponseObject interface {
+	VisitEditOrganizationResponse(w http.ResponseWriter) error
+}
+
+type EditOrganization200JSONResponse Organization
+
+func (response EditOrganization200JSONResponse) VisitEditOrganizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditOrganizationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditOrganizationdefaultApplicationProblemPlusJSONResponse) VisitEditOrganizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListProjectsRequestObject struct {
 	OrganizationID OrganizationID `json:"organizationId"`
 }
@@ -2282,6 +5862,54 @@ type ListProjectsdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListProjectsdefaultApplicationProblemPlusJSONResponse) VisitListProjectsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateProjectRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Body           *CreateProjectJSONRequestBody
+}
+
+type CreateProjectResponseObject interface {
+	VisitCreateProjectResponse(w http.ResponseWriter) error
+}
+
+type CreateProject201ResponseHeaders struct {
+	Location string
+}
+
+type CreateProject201JSONResponse struct {
+	Body    Project
+	Headers CreateProject201ResponseHeaders
+}
+
+func (response CreateProject201JSONResponse) VisitCreateProjectResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateProjectdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateProjectdefaultApplicationProblemPlusJSONResponse) VisitCreateProjectResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2333,6 +5961,47 @@ func (response GetProjectdefaultApplicationProblemPlusJSONResponse) VisitGetProj
 	return err
 }
 
+type ActivateProjectRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	ProjectSlug    ProjectSlug    `json:"projectSlug"`
+	Body           *ActivateProjectJSONRequestBody
+}
+
+type ActivateProjectResponseObject interface {
+	VisitActivateProjectResponse(w http.ResponseWriter) error
+}
+
+type ActivateProject200JSONResponse Project
+
+func (response ActivateProject200JSONResponse) VisitActivateProjectResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateProjectdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ActivateProjectdefaultApplicationProblemPlusJSONResponse) VisitActivateProjectResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListArtifactConfigurationsRequestObject struct {
 	OrganizationID OrganizationID `json:"organizationId"`
 	ProjectSlug    ProjectSlug    `json:"projectSlug"`
@@ -2362,6 +6031,55 @@ type ListArtifactConfigurationsdefaultApplicationProblemPlusJSONResponse struct 
 }
 
 func (response ListArtifactConfigurationsdefaultApplicationProblemPlusJSONResponse) VisitListArtifactConfigurationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateArtifactConfigurationRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	ProjectSlug    ProjectSlug    `json:"projectSlug"`
+	Body           *CreateArtifactConfigurationJSONRequestBody
+}
+
+type CreateArtifactConfigurationResponseObject interface {
+	VisitCreateArtifactConfigurationResponse(w http.ResponseWriter) error
+}
+
+type CreateArtifactConfiguration201ResponseHeaders struct {
+	Location string
+}
+
+type CreateArtifactConfiguration201JSONResponse struct {
+	Body    ArtifactConfiguration
+	Headers CreateArtifactConfiguration201ResponseHeaders
+}
+
+func (response CreateArtifactConfiguration201JSONResponse) VisitCreateArtifactConfigurationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateArtifactConfigurationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateArtifactConfigurationdefaultApplicationProblemPlusJSONResponse) VisitCreateArtifactConfigurationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2403,6 +6121,215 @@ type GetArtifactConfigurationdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetArtifactConfigurationdefaultApplicationProblemPlusJSONResponse) VisitGetArtifactConfigurationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateArtifactConfigurationRequestObject struct {
+	OrganizationID            OrganizationID            `json:"organizationId"`
+	ProjectSlug               ProjectSlug               `json:"projectSlug"`
+	ArtifactConfigurationSlug ArtifactConfigurationSlug `json:"artifactConfigurationSlug"`
+	Body                      *ActivateArtifactConfigurationJSONRequestBody
+}
+
+type ActivateArtifactConfigurationResponseObject interface {
+	VisitActivateArtifactConfigurationResponse(w http.ResponseWriter) error
+}
+
+type ActivateArtifactConfiguration200JSONResponse ArtifactConfiguration
+
+func (response ActivateArtifactConfiguration200JSONResponse) VisitActivateArtifactConfigurationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateArtifactConfigurationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ActivateArtifactConfigurationdefaultApplicationProblemPlusJSONResponse) VisitActivateArtifactConfigurationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeactivateArtifactConfigurationRequestObject struct {
+	OrganizationID            OrganizationID            `json:"organizationId"`
+	ProjectSlug               ProjectSlug               `json:"projectSlug"`
+	ArtifactConfigurationSlug ArtifactConfigurationSlug `json:"artifactConfigurationSlug"`
+	Body                      *DeactivateArtifactConfigurationJSONRequestBody
+}
+
+type DeactivateArtifactConfigurationResponseObject interface {
+	VisitDeactivateArtifactConfigurationResponse(w http.ResponseWriter) error
+}
+
+type DeactivateArtifactConfiguration200JSONResponse ArtifactConfiguration
+
+func (response DeactivateArtifactConfiguration200JSONResponse) VisitDeactivateArtifactConfigurationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeactivateArtifactConfigurationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeactivateArtifactConfigurationdefaultApplicationProblemPlusJSONResponse) VisitDeactivateArtifactConfigurationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditArtifactConfigurationRequestObject struct {
+	OrganizationID            OrganizationID            `json:"organizationId"`
+	ProjectSlug               ProjectSlug               `json:"projectSlug"`
+	ArtifactConfigurationSlug ArtifactConfigurationSlug `json:"artifactConfigurationSlug"`
+	Body                      *EditArtifactConfigurationJSONRequestBody
+}
+
+type EditArtifactConfigurationResponseObject interface {
+	VisitEditArtifactConfigurationResponse(w http.ResponseWriter) error
+}
+
+type EditArtifactConfiguration200JSONResponse ArtifactConfiguration
+
+func (response EditArtifactConfiguration200JSONResponse) VisitEditArtifactConfigurationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditArtifactConfigurationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditArtifactConfigurationdefaultApplicationProblemPlusJSONResponse) VisitEditArtifactConfigurationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditArtifactConfigurationXMLRequestObject struct {
+	OrganizationID            OrganizationID            `json:"organizationId"`
+	ProjectSlug               ProjectSlug               `json:"projectSlug"`
+	ArtifactConfigurationSlug ArtifactConfigurationSlug `json:"artifactConfigurationSlug"`
+	Body                      *EditArtifactConfigurationXMLJSONRequestBody
+}
+
+type EditArtifactConfigurationXMLResponseObject interface {
+	VisitEditArtifactConfigurationXMLResponse(w http.ResponseWriter) error
+}
+
+type EditArtifactConfigurationXML200JSONResponse ArtifactConfiguration
+
+func (response EditArtifactConfigurationXML200JSONResponse) VisitEditArtifactConfigurationXMLResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditArtifactConfigurationXMLdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditArtifactConfigurationXMLdefaultApplicationProblemPlusJSONResponse) VisitEditArtifactConfigurationXMLResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListArtifactConfigurationVersionsRequestObject struct {
+	OrganizationID            OrganizationID            `json:"organizationId"`
+	ProjectSlug               ProjectSlug               `json:"projectSlug"`
+	ArtifactConfigurationSlug ArtifactConfigurationSlug `json:"artifactConfigurationSlug"`
+}
+
+type ListArtifactConfigurationVersionsResponseObject interface {
+	VisitListArtifactConfigurationVersionsResponse(w http.ResponseWriter) error
+}
+
+type ListArtifactConfigurationVersions200JSONResponse []ArtifactConfigurationVersion
+
+func (response ListArtifactConfigurationVersions200JSONResponse) VisitListArtifactConfigurationVersionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListArtifactConfigurationVersionsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListArtifactConfigurationVersionsdefaultApplicationProblemPlusJSONResponse) VisitListArtifactConfigurationVersionsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2462,6 +6389,88 @@ func (response GetArtifactConfigurationXMLdefaultApplicationProblemPlusJSONRespo
 	return err
 }
 
+type DeactivateProjectRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	ProjectSlug    ProjectSlug    `json:"projectSlug"`
+	Body           *DeactivateProjectJSONRequestBody
+}
+
+type DeactivateProjectResponseObject interface {
+	VisitDeactivateProjectResponse(w http.ResponseWriter) error
+}
+
+type DeactivateProject200JSONResponse Project
+
+func (response DeactivateProject200JSONResponse) VisitDeactivateProjectResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeactivateProjectdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeactivateProjectdefaultApplicationProblemPlusJSONResponse) VisitDeactivateProjectResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditProjectRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	ProjectSlug    ProjectSlug    `json:"projectSlug"`
+	Body           *EditProjectJSONRequestBody
+}
+
+type EditProjectResponseObject interface {
+	VisitEditProjectResponse(w http.ResponseWriter) error
+}
+
+type EditProject200JSONResponse Project
+
+func (response EditProject200JSONResponse) VisitEditProjectResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditProjectdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditProjectdefaultApplicationProblemPlusJSONResponse) VisitEditProjectResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PlanArtifactRequestObject struct {
 	OrganizationID OrganizationID `json:"organizationId"`
 	ProjectSlug    ProjectSlug    `json:"projectSlug"`
@@ -2492,6 +6501,47 @@ type PlanArtifactdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response PlanArtifactdefaultApplicationProblemPlusJSONResponse) VisitPlanArtifactResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetDefaultArtifactConfigurationRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	ProjectSlug    ProjectSlug    `json:"projectSlug"`
+	Body           *SetDefaultArtifactConfigurationJSONRequestBody
+}
+
+type SetDefaultArtifactConfigurationResponseObject interface {
+	VisitSetDefaultArtifactConfigurationResponse(w http.ResponseWriter) error
+}
+
+type SetDefaultArtifactConfiguration200JSONResponse Project
+
+func (response SetDefaultArtifactConfiguration200JSONResponse) VisitSetDefaultArtifactConfigurationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetDefaultArtifactConfigurationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetDefaultArtifactConfigurationdefaultApplicationProblemPlusJSONResponse) VisitSetDefaultArtifactConfigurationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2543,6 +6593,55 @@ func (response ListSigningPoliciesdefaultApplicationProblemPlusJSONResponse) Vis
 	return err
 }
 
+type CreateSigningPolicyRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	ProjectSlug    ProjectSlug    `json:"projectSlug"`
+	Body           *CreateSigningPolicyJSONRequestBody
+}
+
+type CreateSigningPolicyResponseObject interface {
+	VisitCreateSigningPolicyResponse(w http.ResponseWriter) error
+}
+
+type CreateSigningPolicy201ResponseHeaders struct {
+	Location string
+}
+
+type CreateSigningPolicy201JSONResponse struct {
+	Body    SigningPolicy
+	Headers CreateSigningPolicy201ResponseHeaders
+}
+
+func (response CreateSigningPolicy201JSONResponse) VisitCreateSigningPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSigningPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateSigningPolicydefaultApplicationProblemPlusJSONResponse) VisitCreateSigningPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSigningPolicyRequestObject struct {
 	OrganizationID    OrganizationID    `json:"organizationId"`
 	ProjectSlug       ProjectSlug       `json:"projectSlug"`
@@ -2573,6 +6672,48 @@ type GetSigningPolicydefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetSigningPolicydefaultApplicationProblemPlusJSONResponse) VisitGetSigningPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateSigningPolicyRequestObject struct {
+	OrganizationID    OrganizationID    `json:"organizationId"`
+	ProjectSlug       ProjectSlug       `json:"projectSlug"`
+	SigningPolicySlug SigningPolicySlug `json:"signingPolicySlug"`
+	Body              *ActivateSigningPolicyJSONRequestBody
+}
+
+type ActivateSigningPolicyResponseObject interface {
+	VisitActivateSigningPolicyResponse(w http.ResponseWriter) error
+}
+
+type ActivateSigningPolicy200JSONResponse SigningPolicy
+
+func (response ActivateSigningPolicy200JSONResponse) VisitActivateSigningPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateSigningPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ActivateSigningPolicydefaultApplicationProblemPlusJSONResponse) VisitActivateSigningPolicyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2671,6 +6812,212 @@ func (response GetSigningPolicyX509CertificatedefaultApplicationProblemPlusJSONR
 	return err
 }
 
+type DeactivateSigningPolicyRequestObject struct {
+	OrganizationID    OrganizationID    `json:"organizationId"`
+	ProjectSlug       ProjectSlug       `json:"projectSlug"`
+	SigningPolicySlug SigningPolicySlug `json:"signingPolicySlug"`
+	Body              *DeactivateSigningPolicyJSONRequestBody
+}
+
+type DeactivateSigningPolicyResponseObject interface {
+	VisitDeactivateSigningPolicyResponse(w http.ResponseWriter) error
+}
+
+type DeactivateSigningPolicy200JSONResponse SigningPolicy
+
+func (response DeactivateSigningPolicy200JSONResponse) VisitDeactivateSigningPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeactivateSigningPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeactivateSigningPolicydefaultApplicationProblemPlusJSONResponse) VisitDeactivateSigningPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditSigningPolicyRequestObject struct {
+	OrganizationID    OrganizationID    `json:"organizationId"`
+	ProjectSlug       ProjectSlug       `json:"projectSlug"`
+	SigningPolicySlug SigningPolicySlug `json:"signingPolicySlug"`
+	Body              *EditSigningPolicyJSONRequestBody
+}
+
+type EditSigningPolicyResponseObject interface {
+	VisitEditSigningPolicyResponse(w http.ResponseWriter) error
+}
+
+type EditSigningPolicy200JSONResponse SigningPolicy
+
+func (response EditSigningPolicy200JSONResponse) VisitEditSigningPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditSigningPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditSigningPolicydefaultApplicationProblemPlusJSONResponse) VisitEditSigningPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTrustedBuildSystemLinksRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	ProjectSlug    ProjectSlug    `json:"projectSlug"`
+}
+
+type ListTrustedBuildSystemLinksResponseObject interface {
+	VisitListTrustedBuildSystemLinksResponse(w http.ResponseWriter) error
+}
+
+type ListTrustedBuildSystemLinks200JSONResponse []TrustedBuildSystem
+
+func (response ListTrustedBuildSystemLinks200JSONResponse) VisitListTrustedBuildSystemLinksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTrustedBuildSystemLinksdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListTrustedBuildSystemLinksdefaultApplicationProblemPlusJSONResponse) VisitListTrustedBuildSystemLinksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type LinkTrustedBuildSystemRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	ProjectSlug    ProjectSlug    `json:"projectSlug"`
+	Body           *LinkTrustedBuildSystemJSONRequestBody
+}
+
+type LinkTrustedBuildSystemResponseObject interface {
+	VisitLinkTrustedBuildSystemResponse(w http.ResponseWriter) error
+}
+
+type LinkTrustedBuildSystem200JSONResponse []TrustedBuildSystem
+
+func (response LinkTrustedBuildSystem200JSONResponse) VisitLinkTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type LinkTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response LinkTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse) VisitLinkTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UnlinkTrustedBuildSystemRequestObject struct {
+	OrganizationID         OrganizationID         `json:"organizationId"`
+	ProjectSlug            ProjectSlug            `json:"projectSlug"`
+	TrustedBuildSystemSlug TrustedBuildSystemSlug `json:"trustedBuildSystemSlug"`
+}
+
+type UnlinkTrustedBuildSystemResponseObject interface {
+	VisitUnlinkTrustedBuildSystemResponse(w http.ResponseWriter) error
+}
+
+type UnlinkTrustedBuildSystem200JSONResponse []TrustedBuildSystem
+
+func (response UnlinkTrustedBuildSystem200JSONResponse) VisitUnlinkTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UnlinkTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UnlinkTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse) VisitUnlinkTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListSigningRequestsRequestObject struct {
 	OrganizationID OrganizationID `json:"organizationId"`
 	Params         ListSigningRequestsParams
@@ -2755,6 +7102,7 @@ func (response SubmitSigningRequestdefaultApplicationProblemPlusJSONResponse) Vi
 
 type ResubmitSigningRequestRequestObject struct {
 	OrganizationID OrganizationID `json:"organizationId"`
+	Params         ResubmitSigningRequestParams
 	JSONBody       *ResubmitSigningRequestJSONRequestBody
 	FormdataBody   *ResubmitSigningRequestFormdataRequestBody
 	MultipartBody  *multipart.Reader
@@ -2827,6 +7175,97 @@ type SubmitWithArtifactdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response SubmitWithArtifactdefaultApplicationProblemPlusJSONResponse) VisitSubmitWithArtifactResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitWithArtifactRetrievalLinkRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Params         SubmitWithArtifactRetrievalLinkParams
+	Body           *multipart.Reader
+}
+
+type SubmitWithArtifactRetrievalLinkResponseObject interface {
+	VisitSubmitWithArtifactRetrievalLinkResponse(w http.ResponseWriter) error
+}
+
+type SubmitWithArtifactRetrievalLink201JSONResponse struct{ SubmittedJSONResponse }
+
+func (response SubmitWithArtifactRetrievalLink201JSONResponse) VisitSubmitWithArtifactRetrievalLinkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitWithArtifactRetrievalLinkdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SubmitWithArtifactRetrievalLinkdefaultApplicationProblemPlusJSONResponse) VisitSubmitWithArtifactRetrievalLinkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitWithoutArtifactRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Params         SubmitWithoutArtifactParams
+	Body           *multipart.Reader
+}
+
+type SubmitWithoutArtifactResponseObject interface {
+	VisitSubmitWithoutArtifactResponse(w http.ResponseWriter) error
+}
+
+type SubmitWithoutArtifact201ResponseHeaders struct {
+	Location string
+}
+
+type SubmitWithoutArtifact201JSONResponse struct {
+	Body    SubmittedForUpload
+	Headers SubmitWithoutArtifact201ResponseHeaders
+}
+
+func (response SubmitWithoutArtifact201JSONResponse) VisitSubmitWithoutArtifactResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitWithoutArtifactdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SubmitWithoutArtifactdefaultApplicationProblemPlusJSONResponse) VisitSubmitWithoutArtifactResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3319,6 +7758,41 @@ func (response GetUnsignedArtifactdefaultApplicationProblemPlusJSONResponse) Vis
 	return err
 }
 
+type UploadUnsignedArtifactRequestObject struct {
+	OrganizationID   OrganizationID   `json:"organizationId"`
+	SigningRequestID SigningRequestID `json:"signingRequestId"`
+	Body             io.Reader
+}
+
+type UploadUnsignedArtifactResponseObject interface {
+	VisitUploadUnsignedArtifactResponse(w http.ResponseWriter) error
+}
+
+type UploadUnsignedArtifact202Response struct {
+}
+
+func (response UploadUnsignedArtifact202Response) VisitUploadUnsignedArtifactResponse(w http.ResponseWriter) error {
+	w.WriteHeader(202)
+	return nil
+}
+
+type UploadUnsignedArtifactdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UploadUnsignedArtifactdefaultApplicationProblemPlusJSONResponse) VisitUploadUnsignedArtifactResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSigningRequestCertificateRequestObject struct {
 	OrganizationID   OrganizationID   `json:"organizationId"`
 	SigningRequestID SigningRequestID `json:"signingRequestId"`
@@ -3364,6 +7838,464 @@ func (response GetSigningRequestCertificatedefaultApplicationProblemPlusJSONResp
 	return err
 }
 
+type ListTrustedBuildSystemsRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+}
+
+type ListTrustedBuildSystemsResponseObject interface {
+	VisitListTrustedBuildSystemsResponse(w http.ResponseWriter) error
+}
+
+type ListTrustedBuildSystems200JSONResponse []TrustedBuildSystem
+
+func (response ListTrustedBuildSystems200JSONResponse) VisitListTrustedBuildSystemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTrustedBuildSystemsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListTrustedBuildSystemsdefaultApplicationProblemPlusJSONResponse) VisitListTrustedBuildSystemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddCustomTrustedBuildSystemRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Body           *AddCustomTrustedBuildSystemJSONRequestBody
+}
+
+type AddCustomTrustedBuildSystemResponseObject interface {
+	VisitAddCustomTrustedBuildSystemResponse(w http.ResponseWriter) error
+}
+
+type AddCustomTrustedBuildSystem201ResponseHeaders struct {
+	Location string
+}
+
+type AddCustomTrustedBuildSystem201JSONResponse struct {
+	Body    AddedTrustedBuildSystem
+	Headers AddCustomTrustedBuildSystem201ResponseHeaders
+}
+
+func (response AddCustomTrustedBuildSystem201JSONResponse) VisitAddCustomTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddCustomTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AddCustomTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse) VisitAddCustomTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrustedBuildSystemRequestObject struct {
+	OrganizationID         OrganizationID         `json:"organizationId"`
+	TrustedBuildSystemSlug TrustedBuildSystemSlug `json:"trustedBuildSystemSlug"`
+}
+
+type GetTrustedBuildSystemResponseObject interface {
+	VisitGetTrustedBuildSystemResponse(w http.ResponseWriter) error
+}
+
+type GetTrustedBuildSystem200JSONResponse TrustedBuildSystem
+
+func (response GetTrustedBuildSystem200JSONResponse) VisitGetTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse) VisitGetTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditTrustedBuildSystemRequestObject struct {
+	OrganizationID         OrganizationID         `json:"organizationId"`
+	TrustedBuildSystemSlug TrustedBuildSystemSlug `json:"trustedBuildSystemSlug"`
+	Body                   *EditTrustedBuildSystemJSONRequestBody
+}
+
+type EditTrustedBuildSystemResponseObject interface {
+	VisitEditTrustedBuildSystemResponse(w http.ResponseWriter) error
+}
+
+type EditTrustedBuildSystem200JSONResponse TrustedBuildSystem
+
+func (response EditTrustedBuildSystem200JSONResponse) VisitEditTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse) VisitEditTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegenerateTrustedBuildSystemTokenRequestObject struct {
+	OrganizationID         OrganizationID         `json:"organizationId"`
+	TrustedBuildSystemSlug TrustedBuildSystemSlug `json:"trustedBuildSystemSlug"`
+}
+
+type RegenerateTrustedBuildSystemTokenResponseObject interface {
+	VisitRegenerateTrustedBuildSystemTokenResponse(w http.ResponseWriter) error
+}
+
+type RegenerateTrustedBuildSystemToken200JSONResponse IssuedBuildSystemToken
+
+func (response RegenerateTrustedBuildSystemToken200JSONResponse) VisitRegenerateTrustedBuildSystemTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegenerateTrustedBuildSystemTokendefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RegenerateTrustedBuildSystemTokendefaultApplicationProblemPlusJSONResponse) VisitRegenerateTrustedBuildSystemTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUserGroupsRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+}
+
+type ListUserGroupsResponseObject interface {
+	VisitListUserGroupsResponse(w http.ResponseWriter) error
+}
+
+type ListUserGroups200JSONResponse []UserGroup
+
+func (response ListUserGroups200JSONResponse) VisitListUserGroupsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUserGroupsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListUserGroupsdefaultApplicationProblemPlusJSONResponse) VisitListUserGroupsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserGroupRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Body           *CreateUserGroupJSONRequestBody
+}
+
+type CreateUserGroupResponseObject interface {
+	VisitCreateUserGroupResponse(w http.ResponseWriter) error
+}
+
+type CreateUserGroup201ResponseHeaders struct {
+	Location string
+}
+
+type CreateUserGroup201JSONResponse struct {
+	Body    UserGroup
+	Headers CreateUserGroup201ResponseHeaders
+}
+
+func (response CreateUserGroup201JSONResponse) VisitCreateUserGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateUserGroupdefaultApplicationProblemPlusJSONResponse) VisitCreateUserGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserGroupRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	GroupID        GroupID        `json:"groupId"`
+}
+
+type GetUserGroupResponseObject interface {
+	VisitGetUserGroupResponse(w http.ResponseWriter) error
+}
+
+type GetUserGroup200JSONResponse UserGroup
+
+func (response GetUserGroup200JSONResponse) VisitGetUserGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetUserGroupdefaultApplicationProblemPlusJSONResponse) VisitGetUserGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeUserGroupMembersRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	GroupID        GroupID        `json:"groupId"`
+	Body           *ChangeUserGroupMembersJSONRequestBody
+}
+
+type ChangeUserGroupMembersResponseObject interface {
+	VisitChangeUserGroupMembersResponse(w http.ResponseWriter) error
+}
+
+type ChangeUserGroupMembers200JSONResponse UserGroup
+
+func (response ChangeUserGroupMembers200JSONResponse) VisitChangeUserGroupMembersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeUserGroupMembersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ChangeUserGroupMembersdefaultApplicationProblemPlusJSONResponse) VisitChangeUserGroupMembersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditUserGroupRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	GroupID        GroupID        `json:"groupId"`
+	Body           *EditUserGroupJSONRequestBody
+}
+
+type EditUserGroupResponseObject interface {
+	VisitEditUserGroupResponse(w http.ResponseWriter) error
+}
+
+type EditUserGroup200JSONResponse UserGroup
+
+func (response EditUserGroup200JSONResponse) VisitEditUserGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditUserGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditUserGroupdefaultApplicationProblemPlusJSONResponse) VisitEditUserGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ModifyUserGroupMembersRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	GroupID        GroupID        `json:"groupId"`
+	Body           *ModifyUserGroupMembersJSONRequestBody
+}
+
+type ModifyUserGroupMembersResponseObject interface {
+	VisitModifyUserGroupMembersResponse(w http.ResponseWriter) error
+}
+
+type ModifyUserGroupMembers200JSONResponse UserGroup
+
+func (response ModifyUserGroupMembers200JSONResponse) VisitModifyUserGroupMembersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ModifyUserGroupMembersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ModifyUserGroupMembersdefaultApplicationProblemPlusJSONResponse) VisitModifyUserGroupMembersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// GetArtifactConfigurationSchema The XML schema of artifact configurations
@@ -3372,12 +8304,45 @@ type StrictServerInterface interface {
 	// GetHealth Whether the service can serve
 	// (GET /healthz)
 	GetHealth(ctx context.Context, request GetHealthRequestObject) (GetHealthResponseObject, error)
+	// ListAuditEventsPre List the audit log, newest first (deprecated prefix)
+	// (GET /v1-pre/{organizationId}/AuditLog/Events)
+	ListAuditEventsPre(ctx context.Context, request ListAuditEventsPreRequestObject) (ListAuditEventsPreResponseObject, error)
 	// GetSystemInfo Version and addresses of this installation
 	// (GET /v1/Meta/SystemInfo)
 	GetSystemInfo(ctx context.Context, request GetSystemInfoRequestObject) (GetSystemInfoResponseObject, error)
 	// AnalyzeArtifact Propose an artifact configuration for a sample artifact
 	// (POST /v1/{organizationId}/ArtifactConfigurations/Analyze)
 	AnalyzeArtifact(ctx context.Context, request AnalyzeArtifactRequestObject) (AnalyzeArtifactResponseObject, error)
+	// ListAuditEvents List the audit log, newest first
+	// (GET /v1/{organizationId}/AuditLog/Events)
+	ListAuditEvents(ctx context.Context, request ListAuditEventsRequestObject) (ListAuditEventsResponseObject, error)
+	// ExportAuditEvents Export the audit log, oldest first
+	// (GET /v1/{organizationId}/AuditLog/Events/Export)
+	ExportAuditEvents(ctx context.Context, request ExportAuditEventsRequestObject) (ExportAuditEventsResponseObject, error)
+	// ListCIUsers The CI users of the organization, by name
+	// (GET /v1/{organizationId}/CIUsers)
+	ListCIUsers(ctx context.Context, request ListCIUsersRequestObject) (ListCIUsersResponseObject, error)
+	// CreateCIUser Create a CI user with an API token
+	// (POST /v1/{organizationId}/CIUsers)
+	CreateCIUser(ctx context.Context, request CreateCIUserRequestObject) (CreateCIUserResponseObject, error)
+	// GetMyCIUser The CI user who asks
+	// (GET /v1/{organizationId}/CIUsers/Me)
+	GetMyCIUser(ctx context.Context, request GetMyCIUserRequestObject) (GetMyCIUserResponseObject, error)
+	// GetCIUser A CI user
+	// (GET /v1/{organizationId}/CIUsers/{userId})
+	GetCIUser(ctx context.Context, request GetCIUserRequestObject) (GetCIUserResponseObject, error)
+	// ActivateCIUser Activate a CI user
+	// (POST /v1/{organizationId}/CIUsers/{userId}/Activate)
+	ActivateCIUser(ctx context.Context, request ActivateCIUserRequestObject) (ActivateCIUserResponseObject, error)
+	// DeactivateCIUser Deactivate a CI user
+	// (POST /v1/{organizationId}/CIUsers/{userId}/Deactivate)
+	DeactivateCIUser(ctx context.Context, request DeactivateCIUserRequestObject) (DeactivateCIUserResponseObject, error)
+	// EditCIUser Change a CI user
+	// (POST /v1/{organizationId}/CIUsers/{userId}/Edit)
+	EditCIUser(ctx context.Context, request EditCIUserRequestObject) (EditCIUserResponseObject, error)
+	// RegenerateCIUserToken Replace a CI user's API tokens by a new one
+	// (POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken)
+	RegenerateCIUserToken(ctx context.Context, request RegenerateCIUserTokenRequestObject) (RegenerateCIUserTokenResponseObject, error)
 	// ListCertificates The organization's certificates, by name
 	// (GET /v1/{organizationId}/Certificates)
 	ListCertificates(ctx context.Context, request ListCertificatesRequestObject) (ListCertificatesResponseObject, error)
@@ -3393,45 +8358,141 @@ type StrictServerInterface interface {
 	// GetCertificate A certificate
 	// (GET /v1/{organizationId}/Certificates/{certificateSlug})
 	GetCertificate(ctx context.Context, request GetCertificateRequestObject) (GetCertificateResponseObject, error)
+	// ActivateCertificate Activate a certificate
+	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate)
+	ActivateCertificate(ctx context.Context, request ActivateCertificateRequestObject) (ActivateCertificateResponseObject, error)
 	// GetCertificateSigningRequest The certificate signing request (PKCS#10), PEM
 	// (GET /v1/{organizationId}/Certificates/{certificateSlug}/CertificateSigningRequest)
 	GetCertificateSigningRequest(ctx context.Context, request GetCertificateSigningRequestRequestObject) (GetCertificateSigningRequestResponseObject, error)
+	// DeactivateCertificate Deactivate a certificate
+	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate)
+	DeactivateCertificate(ctx context.Context, request DeactivateCertificateRequestObject) (DeactivateCertificateResponseObject, error)
+	// EditCertificate Change the name or the restrictions of a certificate
+	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit)
+	EditCertificate(ctx context.Context, request EditCertificateRequestObject) (EditCertificateResponseObject, error)
 	// UploadX509Certificate Upload the issued certificate or a renewed chain
 	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/UploadX509Certificate)
 	UploadX509Certificate(ctx context.Context, request UploadX509CertificateRequestObject) (UploadX509CertificateResponseObject, error)
 	// GetX509Certificate The X.509 certificate, DER
 	// (GET /v1/{organizationId}/Certificates/{certificateSlug}/X509Certificate)
 	GetX509Certificate(ctx context.Context, request GetX509CertificateRequestObject) (GetX509CertificateResponseObject, error)
+	// ListInteractiveUsers The people of the organization, by name
+	// (GET /v1/{organizationId}/InteractiveUsers)
+	ListInteractiveUsers(ctx context.Context, request ListInteractiveUsersRequestObject) (ListInteractiveUsersResponseObject, error)
+	// CreateInteractiveUser Invite somebody
+	// (POST /v1/{organizationId}/InteractiveUsers)
+	CreateInteractiveUser(ctx context.Context, request CreateInteractiveUserRequestObject) (CreateInteractiveUserResponseObject, error)
+	// GetMyInteractiveUser The interactive user who asks
+	// (GET /v1/{organizationId}/InteractiveUsers/Me)
+	GetMyInteractiveUser(ctx context.Context, request GetMyInteractiveUserRequestObject) (GetMyInteractiveUserResponseObject, error)
+	// GetInteractiveUser A person
+	// (GET /v1/{organizationId}/InteractiveUsers/{userId})
+	GetInteractiveUser(ctx context.Context, request GetInteractiveUserRequestObject) (GetInteractiveUserResponseObject, error)
+	// ActivateInteractiveUser Activate a person
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate)
+	ActivateInteractiveUser(ctx context.Context, request ActivateInteractiveUserRequestObject) (ActivateInteractiveUserResponseObject, error)
+	// DeactivateInteractiveUser Deactivate a person
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate)
+	DeactivateInteractiveUser(ctx context.Context, request DeactivateInteractiveUserRequestObject) (DeactivateInteractiveUserResponseObject, error)
+	// EditInteractiveUser Change a person
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit)
+	EditInteractiveUser(ctx context.Context, request EditInteractiveUserRequestObject) (EditInteractiveUserResponseObject, error)
+	// RegenerateInteractiveUserToken Replace one's own API tokens by a new one
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken)
+	RegenerateInteractiveUserToken(ctx context.Context, request RegenerateInteractiveUserTokenRequestObject) (RegenerateInteractiveUserTokenResponseObject, error)
+	// ReinviteInteractiveUser Invite somebody again
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite)
+	ReinviteInteractiveUser(ctx context.Context, request ReinviteInteractiveUserRequestObject) (ReinviteInteractiveUserResponseObject, error)
+	// GetOrganization The organization and its rules
+	// (GET /v1/{organizationId}/Organization)
+	GetOrganization(ctx context.Context, request GetOrganizationRequestObject) (GetOrganizationResponseObject, error)
+	// EditOrganization Change the organization
+	// (POST /v1/{organizationId}/Organization/Edit)
+	EditOrganization(ctx context.Context, request EditOrganizationRequestObject) (EditOrganizationResponseObject, error)
 	// ListProjects The projects that the caller may read, by name
 	// (GET /v1/{organizationId}/Projects)
 	ListProjects(ctx context.Context, request ListProjectsRequestObject) (ListProjectsResponseObject, error)
+	// CreateProject Create a project
+	// (POST /v1/{organizationId}/Projects)
+	CreateProject(ctx context.Context, request CreateProjectRequestObject) (CreateProjectResponseObject, error)
 	// GetProject A project with its artifact configurations and signing policies
 	// (GET /v1/{organizationId}/Projects/{projectSlug})
 	GetProject(ctx context.Context, request GetProjectRequestObject) (GetProjectResponseObject, error)
+	// ActivateProject Activate a project
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/Activate)
+	ActivateProject(ctx context.Context, request ActivateProjectRequestObject) (ActivateProjectResponseObject, error)
 	// ListArtifactConfigurations The project's artifact configurations, by name
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations)
 	ListArtifactConfigurations(ctx context.Context, request ListArtifactConfigurationsRequestObject) (ListArtifactConfigurationsResponseObject, error)
+	// CreateArtifactConfiguration Create an artifact configuration
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations)
+	CreateArtifactConfiguration(ctx context.Context, request CreateArtifactConfigurationRequestObject) (CreateArtifactConfigurationResponseObject, error)
 	// GetArtifactConfiguration An artifact configuration
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug})
 	GetArtifactConfiguration(ctx context.Context, request GetArtifactConfigurationRequestObject) (GetArtifactConfigurationResponseObject, error)
+	// ActivateArtifactConfiguration Activate an artifact configuration
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate)
+	ActivateArtifactConfiguration(ctx context.Context, request ActivateArtifactConfigurationRequestObject) (ActivateArtifactConfigurationResponseObject, error)
+	// DeactivateArtifactConfiguration Deactivate an artifact configuration
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate)
+	DeactivateArtifactConfiguration(ctx context.Context, request DeactivateArtifactConfigurationRequestObject) (DeactivateArtifactConfigurationResponseObject, error)
+	// EditArtifactConfiguration Change the name, slug or description of an artifact configuration
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit)
+	EditArtifactConfiguration(ctx context.Context, request EditArtifactConfigurationRequestObject) (EditArtifactConfigurationResponseObject, error)
+	// EditArtifactConfigurationXML Give an artifact configuration a new version of its XML
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml)
+	EditArtifactConfigurationXML(ctx context.Context, request EditArtifactConfigurationXMLRequestObject) (EditArtifactConfigurationXMLResponseObject, error)
+	// ListArtifactConfigurationVersions The versions of an artifact configuration's XML, newest first
+	// (GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Versions)
+	ListArtifactConfigurationVersions(ctx context.Context, request ListArtifactConfigurationVersionsRequestObject) (ListArtifactConfigurationVersionsResponseObject, error)
 	// GetArtifactConfigurationXML An artifact configuration's XML
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Xml)
 	GetArtifactConfigurationXML(ctx context.Context, request GetArtifactConfigurationXMLRequestObject) (GetArtifactConfigurationXMLResponseObject, error)
+	// DeactivateProject Deactivate a project
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate)
+	DeactivateProject(ctx context.Context, request DeactivateProjectRequestObject) (DeactivateProjectResponseObject, error)
+	// EditProject Change a project
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/Edit)
+	EditProject(ctx context.Context, request EditProjectRequestObject) (EditProjectResponseObject, error)
 	// PlanArtifact Dry run, what would be signed
 	// (POST /v1/{organizationId}/Projects/{projectSlug}/Plan)
 	PlanArtifact(ctx context.Context, request PlanArtifactRequestObject) (PlanArtifactResponseObject, error)
+	// SetDefaultArtifactConfiguration Choose the default artifact configuration
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration)
+	SetDefaultArtifactConfiguration(ctx context.Context, request SetDefaultArtifactConfigurationRequestObject) (SetDefaultArtifactConfigurationResponseObject, error)
 	// ListSigningPolicies The project's signing policies, by name
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies)
 	ListSigningPolicies(ctx context.Context, request ListSigningPoliciesRequestObject) (ListSigningPoliciesResponseObject, error)
+	// CreateSigningPolicy Create a signing policy
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies)
+	CreateSigningPolicy(ctx context.Context, request CreateSigningPolicyRequestObject) (CreateSigningPolicyResponseObject, error)
 	// GetSigningPolicy A signing policy
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug})
 	GetSigningPolicy(ctx context.Context, request GetSigningPolicyRequestObject) (GetSigningPolicyResponseObject, error)
+	// ActivateSigningPolicy Activate a signing policy
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate)
+	ActivateSigningPolicy(ctx context.Context, request ActivateSigningPolicyRequestObject) (ActivateSigningPolicyResponseObject, error)
 	// GetSigningPolicyCertificate The certificate that a signing policy signs with
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Certificate)
 	GetSigningPolicyCertificate(ctx context.Context, request GetSigningPolicyCertificateRequestObject) (GetSigningPolicyCertificateResponseObject, error)
 	// GetSigningPolicyX509Certificate The X.509 certificate that a signing policy signs with, DER
 	// (GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Certificate/X509Certificate)
 	GetSigningPolicyX509Certificate(ctx context.Context, request GetSigningPolicyX509CertificateRequestObject) (GetSigningPolicyX509CertificateResponseObject, error)
+	// DeactivateSigningPolicy Deactivate a signing policy
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate)
+	DeactivateSigningPolicy(ctx context.Context, request DeactivateSigningPolicyRequestObject) (DeactivateSigningPolicyResponseObject, error)
+	// EditSigningPolicy Change a signing policy
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit)
+	EditSigningPolicy(ctx context.Context, request EditSigningPolicyRequestObject) (EditSigningPolicyResponseObject, error)
+	// ListTrustedBuildSystemLinks The trusted build systems that are linked to a project
+	// (GET /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks)
+	ListTrustedBuildSystemLinks(ctx context.Context, request ListTrustedBuildSystemLinksRequestObject) (ListTrustedBuildSystemLinksResponseObject, error)
+	// LinkTrustedBuildSystem Link a trusted build system to a project
+	// (POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks)
+	LinkTrustedBuildSystem(ctx context.Context, request LinkTrustedBuildSystemRequestObject) (LinkTrustedBuildSystemResponseObject, error)
+	// UnlinkTrustedBuildSystem Remove the link of a trusted build system
+	// (DELETE /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks/{trustedBuildSystemSlug})
+	UnlinkTrustedBuildSystem(ctx context.Context, request UnlinkTrustedBuildSystemRequestObject) (UnlinkTrustedBuildSystemResponseObject, error)
 	// ListSigningRequests List signing requests, newest first
 	// (GET /v1/{organizationId}/SigningRequests)
 	ListSigningRequests(ctx context.Context, request ListSigningRequestsRequestObject) (ListSigningRequestsResponseObject, error)
@@ -3446,6 +8507,12 @@ type StrictServerInterface interface {
 	// SubmitWithArtifact Submit a signing request with its artifact
 	// (POST /v1/{organizationId}/SigningRequests/SubmitWithArtifact)
 	SubmitWithArtifact(ctx context.Context, request SubmitWithArtifactRequestObject) (SubmitWithArtifactResponseObject, error)
+	// SubmitWithArtifactRetrievalLink Submit a signing request whose artifact is retrieved from a link
+	// (POST /v1/{organizationId}/SigningRequests/SubmitWithArtifactRetrievalLink)
+	SubmitWithArtifactRetrievalLink(ctx context.Context, request SubmitWithArtifactRetrievalLinkRequestObject) (SubmitWithArtifactRetrievalLinkResponseObject, error)
+	// SubmitWithoutArtifact Submit a signing request whose artifact is uploaded afterwards
+	// (POST /v1/{organizationId}/SigningRequests/SubmitWithoutArtifact)
+	SubmitWithoutArtifact(ctx context.Context, request SubmitWithoutArtifactRequestObject) (SubmitWithoutArtifactResponseObject, error)
 	// GetSigningRequest Everything about a signing request
 	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId})
 	GetSigningRequest(ctx context.Context, request GetSigningRequestRequestObject) (GetSigningRequestResponseObject, error)
@@ -3476,9 +8543,45 @@ type StrictServerInterface interface {
 	// GetUnsignedArtifact Download the artifact as it was submitted
 	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId}/UnsignedArtifact)
 	GetUnsignedArtifact(ctx context.Context, request GetUnsignedArtifactRequestObject) (GetUnsignedArtifactResponseObject, error)
+	// UploadUnsignedArtifact Upload the artifact of a request that was submitted without one
+	// (POST /v1/{organizationId}/SigningRequests/{signingRequestId}/UploadUnsignedArtifact)
+	UploadUnsignedArtifact(ctx context.Context, request UploadUnsignedArtifactRequestObject) (UploadUnsignedArtifactResponseObject, error)
 	// GetSigningRequestCertificate The X.509 certificate of the request's signing policy, DER
 	// (GET /v1/{organizationId}/SigningRequests/{signingRequestId}/X509Certificate)
 	GetSigningRequestCertificate(ctx context.Context, request GetSigningRequestCertificateRequestObject) (GetSigningRequestCertificateResponseObject, error)
+	// ListTrustedBuildSystems The trusted build systems of the organization, by name
+	// (GET /v1/{organizationId}/TrustedBuildSystems)
+	ListTrustedBuildSystems(ctx context.Context, request ListTrustedBuildSystemsRequestObject) (ListTrustedBuildSystemsResponseObject, error)
+	// AddCustomTrustedBuildSystem Add a trusted build system with a token
+	// (POST /v1/{organizationId}/TrustedBuildSystems/AddCustom)
+	AddCustomTrustedBuildSystem(ctx context.Context, request AddCustomTrustedBuildSystemRequestObject) (AddCustomTrustedBuildSystemResponseObject, error)
+	// GetTrustedBuildSystem A trusted build system
+	// (GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug})
+	GetTrustedBuildSystem(ctx context.Context, request GetTrustedBuildSystemRequestObject) (GetTrustedBuildSystemResponseObject, error)
+	// EditTrustedBuildSystem Change a trusted build system
+	// (POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit)
+	EditTrustedBuildSystem(ctx context.Context, request EditTrustedBuildSystemRequestObject) (EditTrustedBuildSystemResponseObject, error)
+	// RegenerateTrustedBuildSystemToken Replace the tokens of a trusted build system by a new one
+	// (POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken)
+	RegenerateTrustedBuildSystemToken(ctx context.Context, request RegenerateTrustedBuildSystemTokenRequestObject) (RegenerateTrustedBuildSystemTokenResponseObject, error)
+	// ListUserGroups The groups of the organization, by name
+	// (GET /v1/{organizationId}/UserGroups)
+	ListUserGroups(ctx context.Context, request ListUserGroupsRequestObject) (ListUserGroupsResponseObject, error)
+	// CreateUserGroup Create a group
+	// (POST /v1/{organizationId}/UserGroups)
+	CreateUserGroup(ctx context.Context, request CreateUserGroupRequestObject) (CreateUserGroupResponseObject, error)
+	// GetUserGroup A group
+	// (GET /v1/{organizationId}/UserGroups/{groupId})
+	GetUserGroup(ctx context.Context, request GetUserGroupRequestObject) (GetUserGroupResponseObject, error)
+	// ChangeUserGroupMembers Replace the members of a group
+	// (POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers)
+	ChangeUserGroupMembers(ctx context.Context, request ChangeUserGroupMembersRequestObject) (ChangeUserGroupMembersResponseObject, error)
+	// EditUserGroup Change the name or description of a group
+	// (POST /v1/{organizationId}/UserGroups/{groupId}/Edit)
+	EditUserGroup(ctx context.Context, request EditUserGroupRequestObject) (EditUserGroupResponseObject, error)
+	// ModifyUserGroupMembers Add and remove members of a group
+	// (POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers)
+	ModifyUserGroupMembers(ctx context.Context, request ModifyUserGroupMembersRequestObject) (ModifyUserGroupMembersResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -3568,6 +8671,33 @@ func (sh *strictHandler) GetHealth(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// ListAuditEventsPre operation middleware
+func (sh *strictHandler) ListAuditEventsPre(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListAuditEventsPreParams) {
+	var request ListAuditEventsPreRequestObject
+
+	request.OrganizationID = organizationID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAuditEventsPre(ctx, request.(ListAuditEventsPreRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAuditEventsPre")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListAuditEventsPreResponseObject); ok {
+		if err := validResponse.VisitListAuditEventsPreResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetSystemInfo operation middleware
 func (sh *strictHandler) GetSystemInfo(w http.ResponseWriter, r *http.Request) {
 	var request GetSystemInfoRequestObject
@@ -3618,6 +8748,317 @@ func (sh *strictHandler) AnalyzeArtifact(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(AnalyzeArtifactResponseObject); ok {
 		if err := validResponse.VisitAnalyzeArtifactResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListAuditEvents operation middleware
+func (sh *strictHandler) ListAuditEvents(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListAuditEventsParams) {
+	var request ListAuditEventsRequestObject
+
+	request.OrganizationID = organizationID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAuditEvents(ctx, request.(ListAuditEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAuditEvents")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListAuditEventsResponseObject); ok {
+		if err := validResponse.VisitListAuditEventsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExportAuditEvents operation middleware
+func (sh *strictHandler) ExportAuditEvents(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ExportAuditEventsParams) {
+	var request ExportAuditEventsRequestObject
+
+	request.OrganizationID = organizationID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExportAuditEvents(ctx, request.(ExportAuditEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExportAuditEvents")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExportAuditEventsResponseObject); ok {
+		if err := validResponse.VisitExportAuditEventsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCIUsers operation middleware
+func (sh *strictHandler) ListCIUsers(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request ListCIUsersRequestObject
+
+	request.OrganizationID = organizationID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCIUsers(ctx, request.(ListCIUsersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCIUsers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCIUsersResponseObject); ok {
+		if err := validResponse.VisitListCIUsersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateCIUser operation middleware
+func (sh *strictHandler) CreateCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request CreateCIUserRequestObject
+
+	request.OrganizationID = organizationID
+
+	var body CreateCIUserJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateCIUser(ctx, request.(CreateCIUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateCIUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateCIUserResponseObject); ok {
+		if err := validResponse.VisitCreateCIUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetMyCIUser operation middleware
+func (sh *strictHandler) GetMyCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request GetMyCIUserRequestObject
+
+	request.OrganizationID = organizationID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetMyCIUser(ctx, request.(GetMyCIUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetMyCIUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetMyCIUserResponseObject); ok {
+		if err := validResponse.VisitGetMyCIUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCIUser operation middleware
+func (sh *strictHandler) GetCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request GetCIUserRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCIUser(ctx, request.(GetCIUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCIUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCIUserResponseObject); ok {
+		if err := validResponse.VisitGetCIUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ActivateCIUser operation middleware
+func (sh *strictHandler) ActivateCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request ActivateCIUserRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	var body ActivateCIUserJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ActivateCIUser(ctx, request.(ActivateCIUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ActivateCIUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ActivateCIUserResponseObject); ok {
+		if err := validResponse.VisitActivateCIUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeactivateCIUser operation middleware
+func (sh *strictHandler) DeactivateCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request DeactivateCIUserRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	var body DeactivateCIUserJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeactivateCIUser(ctx, request.(DeactivateCIUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeactivateCIUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeactivateCIUserResponseObject); ok {
+		if err := validResponse.VisitDeactivateCIUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditCIUser operation middleware
+func (sh *strictHandler) EditCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request EditCIUserRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	var body EditCIUserJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditCIUser(ctx, request.(EditCIUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditCIUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditCIUserResponseObject); ok {
+		if err := validResponse.VisitEditCIUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RegenerateCIUserToken operation middleware
+func (sh *strictHandler) RegenerateCIUserToken(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request RegenerateCIUserTokenRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	var body RegenerateCIUserTokenJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RegenerateCIUserToken(ctx, request.(RegenerateCIUserTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RegenerateCIUserToken")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RegenerateCIUserTokenResponseObject); ok {
+		if err := validResponse.VisitRegenerateCIUserTokenResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -3777,6 +9218,43 @@ func (sh *strictHandler) GetCertificate(w http.ResponseWriter, r *http.Request, 
 	}
 }
 
+// ActivateCertificate operation middleware
+func (sh *strictHandler) ActivateCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug) {
+	var request ActivateCertificateRequestObject
+
+	request.OrganizationID = organizationID
+	request.CertificateSlug = certificateSlug
+
+	var body ActivateCertificateJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ActivateCertificate(ctx, request.(ActivateCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ActivateCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ActivateCertificateResponseObject); ok {
+		if err := validResponse.VisitActivateCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetCertificateSigningRequest operation middleware
 func (sh *strictHandler) GetCertificateSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug) {
 	var request GetCertificateSigningRequestRequestObject
@@ -3797,6 +9275,77 @@ func (sh *strictHandler) GetCertificateSigningRequest(w http.ResponseWriter, r *
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetCertificateSigningRequestResponseObject); ok {
 		if err := validResponse.VisitGetCertificateSigningRequestResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeactivateCertificate operation middleware
+func (sh *strictHandler) DeactivateCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug) {
+	var request DeactivateCertificateRequestObject
+
+	request.OrganizationID = organizationID
+	request.CertificateSlug = certificateSlug
+
+	var body DeactivateCertificateJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeactivateCertificate(ctx, request.(DeactivateCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeactivateCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeactivateCertificateResponseObject); ok {
+		if err := validResponse.VisitDeactivateCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditCertificate operation middleware
+func (sh *strictHandler) EditCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug) {
+	var request EditCertificateRequestObject
+
+	request.OrganizationID = organizationID
+	request.CertificateSlug = certificateSlug
+
+	var body EditCertificateJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditCertificate(ctx, request.(EditCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditCertificateResponseObject); ok {
+		if err := validResponse.VisitEditCertificateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -3865,6 +9414,349 @@ func (sh *strictHandler) GetX509Certificate(w http.ResponseWriter, r *http.Reque
 	}
 }
 
+// ListInteractiveUsers operation middleware
+func (sh *strictHandler) ListInteractiveUsers(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request ListInteractiveUsersRequestObject
+
+	request.OrganizationID = organizationID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListInteractiveUsers(ctx, request.(ListInteractiveUsersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListInteractiveUsers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListInteractiveUsersResponseObject); ok {
+		if err := validResponse.VisitListInteractiveUsersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateInteractiveUser operation middleware
+func (sh *strictHandler) CreateInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request CreateInteractiveUserRequestObject
+
+	request.OrganizationID = organizationID
+
+	var body CreateInteractiveUserJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateInteractiveUser(ctx, request.(CreateInteractiveUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateInteractiveUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateInteractiveUserResponseObject); ok {
+		if err := validResponse.VisitCreateInteractiveUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetMyInteractiveUser operation middleware
+func (sh *strictHandler) GetMyInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request GetMyInteractiveUserRequestObject
+
+	request.OrganizationID = organizationID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetMyInteractiveUser(ctx, request.(GetMyInteractiveUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetMyInteractiveUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetMyInteractiveUserResponseObject); ok {
+		if err := validResponse.VisitGetMyInteractiveUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetInteractiveUser operation middleware
+func (sh *strictHandler) GetInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request GetInteractiveUserRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetInteractiveUser(ctx, request.(GetInteractiveUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetInteractiveUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetInteractiveUserResponseObject); ok {
+		if err := validResponse.VisitGetInteractiveUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ActivateInteractiveUser operation middleware
+func (sh *strictHandler) ActivateInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request ActivateInteractiveUserRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	var body ActivateInteractiveUserJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ActivateInteractiveUser(ctx, request.(ActivateInteractiveUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ActivateInteractiveUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ActivateInteractiveUserResponseObject); ok {
+		if err := validResponse.VisitActivateInteractiveUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeactivateInteractiveUser operation middleware
+func (sh *strictHandler) DeactivateInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request DeactivateInteractiveUserRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	var body DeactivateInteractiveUserJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeactivateInteractiveUser(ctx, request.(DeactivateInteractiveUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeactivateInteractiveUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeactivateInteractiveUserResponseObject); ok {
+		if err := validResponse.VisitDeactivateInteractiveUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditInteractiveUser operation middleware
+func (sh *strictHandler) EditInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request EditInteractiveUserRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	var body EditInteractiveUserJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditInteractiveUser(ctx, request.(EditInteractiveUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditInteractiveUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditInteractiveUserResponseObject); ok {
+		if err := validResponse.VisitEditInteractiveUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RegenerateInteractiveUserToken operation middleware
+func (sh *strictHandler) RegenerateInteractiveUserToken(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request RegenerateInteractiveUserTokenRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	var body RegenerateInteractiveUserTokenJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RegenerateInteractiveUserToken(ctx, request.(RegenerateInteractiveUserTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RegenerateInteractiveUserToken")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RegenerateInteractiveUserTokenResponseObject); ok {
+		if err := validResponse.VisitRegenerateInteractiveUserTokenResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReinviteInteractiveUser operation middleware
+func (sh *strictHandler) ReinviteInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request ReinviteInteractiveUserRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReinviteInteractiveUser(ctx, request.(ReinviteInteractiveUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReinviteInteractiveUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReinviteInteractiveUserResponseObject); ok {
+		if err := validResponse.VisitReinviteInteractiveUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetOrganization operation middleware
+func (sh *strictHandler) GetOrganization(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request GetOrganizationRequestObject
+
+	request.OrganizationID = organizationID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOrganization(ctx, request.(GetOrganizationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOrganization")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetOrganizationResponseObject); ok {
+		if err := validResponse.VisitGetOrganizationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditOrganization operation middleware
+func (sh *strictHandler) EditOrganization(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request EditOrganizationRequestObject
+
+	request.OrganizationID = organizationID
+
+	var body EditOrganizationJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditOrganization(ctx, request.(EditOrganizationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditOrganization")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditOrganizationResponseObject); ok {
+		if err := validResponse.VisitEditOrganizationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListProjects operation middleware
 func (sh *strictHandler) ListProjects(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
 	var request ListProjectsRequestObject
@@ -3884,6 +9776,39 @@ func (sh *strictHandler) ListProjects(w http.ResponseWriter, r *http.Request, or
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListProjectsResponseObject); ok {
 		if err := validResponse.VisitListProjectsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateProject operation middleware
+func (sh *strictHandler) CreateProject(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request CreateProjectRequestObject
+
+	request.OrganizationID = organizationID
+
+	var body CreateProjectJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateProject(ctx, request.(CreateProjectRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateProject")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateProjectResponseObject); ok {
+		if err := validResponse.VisitCreateProjectResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -3918,6 +9843,43 @@ func (sh *strictHandler) GetProject(w http.ResponseWriter, r *http.Request, orga
 	}
 }
 
+// ActivateProject operation middleware
+func (sh *strictHandler) ActivateProject(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug) {
+	var request ActivateProjectRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+
+	var body ActivateProjectJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ActivateProject(ctx, request.(ActivateProjectRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ActivateProject")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ActivateProjectResponseObject); ok {
+		if err := validResponse.VisitActivateProjectResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListArtifactConfigurations operation middleware
 func (sh *strictHandler) ListArtifactConfigurations(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug) {
 	var request ListArtifactConfigurationsRequestObject
@@ -3938,6 +9900,40 @@ func (sh *strictHandler) ListArtifactConfigurations(w http.ResponseWriter, r *ht
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListArtifactConfigurationsResponseObject); ok {
 		if err := validResponse.VisitListArtifactConfigurationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateArtifactConfiguration operation middleware
+func (sh *strictHandler) CreateArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug) {
+	var request CreateArtifactConfigurationRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+
+	var body CreateArtifactConfigurationJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateArtifactConfiguration(ctx, request.(CreateArtifactConfigurationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateArtifactConfiguration")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateArtifactConfigurationResponseObject); ok {
+		if err := validResponse.VisitCreateArtifactConfigurationResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -3973,6 +9969,180 @@ func (sh *strictHandler) GetArtifactConfiguration(w http.ResponseWriter, r *http
 	}
 }
 
+// ActivateArtifactConfiguration operation middleware
+func (sh *strictHandler) ActivateArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug) {
+	var request ActivateArtifactConfigurationRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+	request.ArtifactConfigurationSlug = artifactConfigurationSlug
+
+	var body ActivateArtifactConfigurationJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ActivateArtifactConfiguration(ctx, request.(ActivateArtifactConfigurationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ActivateArtifactConfiguration")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ActivateArtifactConfigurationResponseObject); ok {
+		if err := validResponse.VisitActivateArtifactConfigurationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeactivateArtifactConfiguration operation middleware
+func (sh *strictHandler) DeactivateArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug) {
+	var request DeactivateArtifactConfigurationRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+	request.ArtifactConfigurationSlug = artifactConfigurationSlug
+
+	var body DeactivateArtifactConfigurationJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeactivateArtifactConfiguration(ctx, request.(DeactivateArtifactConfigurationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeactivateArtifactConfiguration")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeactivateArtifactConfigurationResponseObject); ok {
+		if err := validResponse.VisitDeactivateArtifactConfigurationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditArtifactConfiguration operation middleware
+func (sh *strictHandler) EditArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug) {
+	var request EditArtifactConfigurationRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+	request.ArtifactConfigurationSlug = artifactConfigurationSlug
+
+	var body EditArtifactConfigurationJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditArtifactConfiguration(ctx, request.(EditArtifactConfigurationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditArtifactConfiguration")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditArtifactConfigurationResponseObject); ok {
+		if err := validResponse.VisitEditArtifactConfigurationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditArtifactConfigurationXML operation middleware
+func (sh *strictHandler) EditArtifactConfigurationXML(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug) {
+	var request EditArtifactConfigurationXMLRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+	request.ArtifactConfigurationSlug = artifactConfigurationSlug
+
+	var body EditArtifactConfigurationXMLJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditArtifactConfigurationXML(ctx, request.(EditArtifactConfigurationXMLRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditArtifactConfigurationXML")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditArtifactConfigurationXMLResponseObject); ok {
+		if err := validResponse.VisitEditArtifactConfigurationXMLResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListArtifactConfigurationVersions operation middleware
+func (sh *strictHandler) ListArtifactConfigurationVersions(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug) {
+	var request ListArtifactConfigurationVersionsRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+	request.ArtifactConfigurationSlug = artifactConfigurationSlug
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListArtifactConfigurationVersions(ctx, request.(ListArtifactConfigurationVersionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListArtifactConfigurationVersions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListArtifactConfigurationVersionsResponseObject); ok {
+		if err := validResponse.VisitListArtifactConfigurationVersionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetArtifactConfigurationXML operation middleware
 func (sh *strictHandler) GetArtifactConfigurationXML(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, artifactConfigurationSlug ArtifactConfigurationSlug, params GetArtifactConfigurationXMLParams) {
 	var request GetArtifactConfigurationXMLRequestObject
@@ -3995,6 +10165,77 @@ func (sh *strictHandler) GetArtifactConfigurationXML(w http.ResponseWriter, r *h
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetArtifactConfigurationXMLResponseObject); ok {
 		if err := validResponse.VisitGetArtifactConfigurationXMLResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeactivateProject operation middleware
+func (sh *strictHandler) DeactivateProject(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug) {
+	var request DeactivateProjectRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+
+	var body DeactivateProjectJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeactivateProject(ctx, request.(DeactivateProjectRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeactivateProject")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeactivateProjectResponseObject); ok {
+		if err := validResponse.VisitDeactivateProjectResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditProject operation middleware
+func (sh *strictHandler) EditProject(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug) {
+	var request EditProjectRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+
+	var body EditProjectJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditProject(ctx, request.(EditProjectRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditProject")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditProjectResponseObject); ok {
+		if err := validResponse.VisitEditProjectResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -4036,6 +10277,40 @@ func (sh *strictHandler) PlanArtifact(w http.ResponseWriter, r *http.Request, or
 	}
 }
 
+// SetDefaultArtifactConfiguration operation middleware
+func (sh *strictHandler) SetDefaultArtifactConfiguration(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug) {
+	var request SetDefaultArtifactConfigurationRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+
+	var body SetDefaultArtifactConfigurationJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetDefaultArtifactConfiguration(ctx, request.(SetDefaultArtifactConfigurationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetDefaultArtifactConfiguration")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetDefaultArtifactConfigurationResponseObject); ok {
+		if err := validResponse.VisitSetDefaultArtifactConfigurationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListSigningPolicies operation middleware
 func (sh *strictHandler) ListSigningPolicies(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug) {
 	var request ListSigningPoliciesRequestObject
@@ -4056,6 +10331,40 @@ func (sh *strictHandler) ListSigningPolicies(w http.ResponseWriter, r *http.Requ
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListSigningPoliciesResponseObject); ok {
 		if err := validResponse.VisitListSigningPoliciesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateSigningPolicy operation middleware
+func (sh *strictHandler) CreateSigningPolicy(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug) {
+	var request CreateSigningPolicyRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+
+	var body CreateSigningPolicyJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateSigningPolicy(ctx, request.(CreateSigningPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateSigningPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateSigningPolicyResponseObject); ok {
+		if err := validResponse.VisitCreateSigningPolicyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -4084,6 +10393,44 @@ func (sh *strictHandler) GetSigningPolicy(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetSigningPolicyResponseObject); ok {
 		if err := validResponse.VisitGetSigningPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ActivateSigningPolicy operation middleware
+func (sh *strictHandler) ActivateSigningPolicy(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug) {
+	var request ActivateSigningPolicyRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+	request.SigningPolicySlug = signingPolicySlug
+
+	var body ActivateSigningPolicyJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ActivateSigningPolicy(ctx, request.(ActivateSigningPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ActivateSigningPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ActivateSigningPolicyResponseObject); ok {
+		if err := validResponse.VisitActivateSigningPolicyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -4140,6 +10487,168 @@ func (sh *strictHandler) GetSigningPolicyX509Certificate(w http.ResponseWriter, 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetSigningPolicyX509CertificateResponseObject); ok {
 		if err := validResponse.VisitGetSigningPolicyX509CertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeactivateSigningPolicy operation middleware
+func (sh *strictHandler) DeactivateSigningPolicy(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug) {
+	var request DeactivateSigningPolicyRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+	request.SigningPolicySlug = signingPolicySlug
+
+	var body DeactivateSigningPolicyJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeactivateSigningPolicy(ctx, request.(DeactivateSigningPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeactivateSigningPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeactivateSigningPolicyResponseObject); ok {
+		if err := validResponse.VisitDeactivateSigningPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditSigningPolicy operation middleware
+func (sh *strictHandler) EditSigningPolicy(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug) {
+	var request EditSigningPolicyRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+	request.SigningPolicySlug = signingPolicySlug
+
+	var body EditSigningPolicyJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditSigningPolicy(ctx, request.(EditSigningPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditSigningPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditSigningPolicyResponseObject); ok {
+		if err := validResponse.VisitEditSigningPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListTrustedBuildSystemLinks operation middleware
+func (sh *strictHandler) ListTrustedBuildSystemLinks(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug) {
+	var request ListTrustedBuildSystemLinksRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListTrustedBuildSystemLinks(ctx, request.(ListTrustedBuildSystemLinksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListTrustedBuildSystemLinks")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListTrustedBuildSystemLinksResponseObject); ok {
+		if err := validResponse.VisitListTrustedBuildSystemLinksResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// LinkTrustedBuildSystem operation middleware
+func (sh *strictHandler) LinkTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug) {
+	var request LinkTrustedBuildSystemRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+
+	var body LinkTrustedBuildSystemJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.LinkTrustedBuildSystem(ctx, request.(LinkTrustedBuildSystemRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "LinkTrustedBuildSystem")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(LinkTrustedBuildSystemResponseObject); ok {
+		if err := validResponse.VisitLinkTrustedBuildSystemResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UnlinkTrustedBuildSystem operation middleware
+func (sh *strictHandler) UnlinkTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, projectSlug ProjectSlug, trustedBuildSystemSlug TrustedBuildSystemSlug) {
+	var request UnlinkTrustedBuildSystemRequestObject
+
+	request.OrganizationID = organizationID
+	request.ProjectSlug = projectSlug
+	request.TrustedBuildSystemSlug = trustedBuildSystemSlug
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UnlinkTrustedBuildSystem(ctx, request.(UnlinkTrustedBuildSystemRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UnlinkTrustedBuildSystem")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UnlinkTrustedBuildSystemResponseObject); ok {
+		if err := validResponse.VisitUnlinkTrustedBuildSystemResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -4209,10 +10718,11 @@ func (sh *strictHandler) SubmitSigningRequest(w http.ResponseWriter, r *http.Req
 }
 
 // ResubmitSigningRequest operation middleware
-func (sh *strictHandler) ResubmitSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+func (sh *strictHandler) ResubmitSigningRequest(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ResubmitSigningRequestParams) {
 	var request ResubmitSigningRequestRequestObject
 
 	request.OrganizationID = organizationID
+	request.Params = params
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
 
 		var body ResubmitSigningRequestJSONRequestBody
@@ -4291,6 +10801,74 @@ func (sh *strictHandler) SubmitWithArtifact(w http.ResponseWriter, r *http.Reque
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SubmitWithArtifactResponseObject); ok {
 		if err := validResponse.VisitSubmitWithArtifactResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SubmitWithArtifactRetrievalLink operation middleware
+func (sh *strictHandler) SubmitWithArtifactRetrievalLink(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params SubmitWithArtifactRetrievalLinkParams) {
+	var request SubmitWithArtifactRetrievalLinkRequestObject
+
+	request.OrganizationID = organizationID
+	request.Params = params
+
+	if reader, err := r.MultipartReader(); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode multipart body: %w", err))
+		return
+	} else {
+		request.Body = reader
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SubmitWithArtifactRetrievalLink(ctx, request.(SubmitWithArtifactRetrievalLinkRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SubmitWithArtifactRetrievalLink")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SubmitWithArtifactRetrievalLinkResponseObject); ok {
+		if err := validResponse.VisitSubmitWithArtifactRetrievalLinkResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SubmitWithoutArtifact operation middleware
+func (sh *strictHandler) SubmitWithoutArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params SubmitWithoutArtifactParams) {
+	var request SubmitWithoutArtifactRequestObject
+
+	request.OrganizationID = organizationID
+	request.Params = params
+
+	if reader, err := r.MultipartReader(); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode multipart body: %w", err))
+		return
+	} else {
+		request.Body = reader
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SubmitWithoutArtifact(ctx, request.(SubmitWithoutArtifactRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SubmitWithoutArtifact")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SubmitWithoutArtifactResponseObject); ok {
+		if err := validResponse.VisitSubmitWithoutArtifactResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -4598,6 +11176,35 @@ func (sh *strictHandler) GetUnsignedArtifact(w http.ResponseWriter, r *http.Requ
 	}
 }
 
+// UploadUnsignedArtifact operation middleware
+func (sh *strictHandler) UploadUnsignedArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID) {
+	var request UploadUnsignedArtifactRequestObject
+
+	request.OrganizationID = organizationID
+	request.SigningRequestID = signingRequestID
+
+	request.Body = r.Body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UploadUnsignedArtifact(ctx, request.(UploadUnsignedArtifactRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UploadUnsignedArtifact")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UploadUnsignedArtifactResponseObject); ok {
+		if err := validResponse.VisitUploadUnsignedArtifactResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetSigningRequestCertificate operation middleware
 func (sh *strictHandler) GetSigningRequestCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, signingRequestID SigningRequestID) {
 	var request GetSigningRequestCertificateRequestObject
@@ -4618,6 +11225,341 @@ func (sh *strictHandler) GetSigningRequestCertificate(w http.ResponseWriter, r *
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetSigningRequestCertificateResponseObject); ok {
 		if err := validResponse.VisitGetSigningRequestCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListTrustedBuildSystems operation middleware
+func (sh *strictHandler) ListTrustedBuildSystems(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request ListTrustedBuildSystemsRequestObject
+
+	request.OrganizationID = organizationID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListTrustedBuildSystems(ctx, request.(ListTrustedBuildSystemsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListTrustedBuildSystems")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListTrustedBuildSystemsResponseObject); ok {
+		if err := validResponse.VisitListTrustedBuildSystemsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AddCustomTrustedBuildSystem operation middleware
+func (sh *strictHandler) AddCustomTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request AddCustomTrustedBuildSystemRequestObject
+
+	request.OrganizationID = organizationID
+
+	var body AddCustomTrustedBuildSystemJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AddCustomTrustedBuildSystem(ctx, request.(AddCustomTrustedBuildSystemRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AddCustomTrustedBuildSystem")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AddCustomTrustedBuildSystemResponseObject); ok {
+		if err := validResponse.VisitAddCustomTrustedBuildSystemResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetTrustedBuildSystem operation middleware
+func (sh *strictHandler) GetTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug) {
+	var request GetTrustedBuildSystemRequestObject
+
+	request.OrganizationID = organizationID
+	request.TrustedBuildSystemSlug = trustedBuildSystemSlug
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetTrustedBuildSystem(ctx, request.(GetTrustedBuildSystemRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetTrustedBuildSystem")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetTrustedBuildSystemResponseObject); ok {
+		if err := validResponse.VisitGetTrustedBuildSystemResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditTrustedBuildSystem operation middleware
+func (sh *strictHandler) EditTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug) {
+	var request EditTrustedBuildSystemRequestObject
+
+	request.OrganizationID = organizationID
+	request.TrustedBuildSystemSlug = trustedBuildSystemSlug
+
+	var body EditTrustedBuildSystemJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditTrustedBuildSystem(ctx, request.(EditTrustedBuildSystemRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditTrustedBuildSystem")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditTrustedBuildSystemResponseObject); ok {
+		if err := validResponse.VisitEditTrustedBuildSystemResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RegenerateTrustedBuildSystemToken operation middleware
+func (sh *strictHandler) RegenerateTrustedBuildSystemToken(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug) {
+	var request RegenerateTrustedBuildSystemTokenRequestObject
+
+	request.OrganizationID = organizationID
+	request.TrustedBuildSystemSlug = trustedBuildSystemSlug
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RegenerateTrustedBuildSystemToken(ctx, request.(RegenerateTrustedBuildSystemTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RegenerateTrustedBuildSystemToken")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RegenerateTrustedBuildSystemTokenResponseObject); ok {
+		if err := validResponse.VisitRegenerateTrustedBuildSystemTokenResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListUserGroups operation middleware
+func (sh *strictHandler) ListUserGroups(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request ListUserGroupsRequestObject
+
+	request.OrganizationID = organizationID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListUserGroups(ctx, request.(ListUserGroupsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListUserGroups")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListUserGroupsResponseObject); ok {
+		if err := validResponse.VisitListUserGroupsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateUserGroup operation middleware
+func (sh *strictHandler) CreateUserGroup(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request CreateUserGroupRequestObject
+
+	request.OrganizationID = organizationID
+
+	var body CreateUserGroupJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateUserGroup(ctx, request.(CreateUserGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateUserGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateUserGroupResponseObject); ok {
+		if err := validResponse.VisitCreateUserGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetUserGroup operation middleware
+func (sh *strictHandler) GetUserGroup(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID) {
+	var request GetUserGroupRequestObject
+
+	request.OrganizationID = organizationID
+	request.GroupID = groupID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetUserGroup(ctx, request.(GetUserGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetUserGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetUserGroupResponseObject); ok {
+		if err := validResponse.VisitGetUserGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ChangeUserGroupMembers operation middleware
+func (sh *strictHandler) ChangeUserGroupMembers(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID) {
+	var request ChangeUserGroupMembersRequestObject
+
+	request.OrganizationID = organizationID
+	request.GroupID = groupID
+
+	var body ChangeUserGroupMembersJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ChangeUserGroupMembers(ctx, request.(ChangeUserGroupMembersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ChangeUserGroupMembers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ChangeUserGroupMembersResponseObject); ok {
+		if err := validResponse.VisitChangeUserGroupMembersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditUserGroup operation middleware
+func (sh *strictHandler) EditUserGroup(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID) {
+	var request EditUserGroupRequestObject
+
+	request.OrganizationID = organizationID
+	request.GroupID = groupID
+
+	var body EditUserGroupJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditUserGroup(ctx, request.(EditUserGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditUserGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditUserGroupResponseObject); ok {
+		if err := validResponse.VisitEditUserGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ModifyUserGroupMembers operation middleware
+func (sh *strictHandler) ModifyUserGroupMembers(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID) {
+	var request ModifyUserGroupMembersRequestObject
+
+	request.OrganizationID = organizationID
+	request.GroupID = groupID
+
+	var body ModifyUserGroupMembersJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ModifyUserGroupMembers(ctx, request.(ModifyUserGroupMembersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ModifyUserGroupMembers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ModifyUserGroupMembersResponseObject); ok {
+		if err := validResponse.VisitModifyUserGroupMembersResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

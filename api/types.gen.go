@@ -4,6 +4,7 @@
 package api
 
 import (
+	"encoding/json"
 	"time"
 
 	openapi_types "github.com/oapi-codegen/runtime/types"
@@ -114,6 +115,39 @@ func (e KeyAlgorithm) Valid() bool {
 	case RSA3072:
 		return true
 	case RSA4096:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Role.
+const (
+	CertificateAdministrator Role = "CertificateAdministrator"
+	DirectorySynchronizer    Role = "DirectorySynchronizer"
+	GlobalAdministrator      Role = "GlobalAdministrator"
+	GlobalReader             Role = "GlobalReader"
+	ProjectAdministrator     Role = "ProjectAdministrator"
+	RegularUser              Role = "RegularUser"
+	UserAdministrator        Role = "UserAdministrator"
+)
+
+// Valid indicates whether the value is a known member of the Role enum.
+func (e Role) Valid() bool {
+	switch e {
+	case CertificateAdministrator:
+		return true
+	case DirectorySynchronizer:
+		return true
+	case GlobalAdministrator:
+		return true
+	case GlobalReader:
+		return true
+	case ProjectAdministrator:
+		return true
+	case RegularUser:
+		return true
+	case UserAdministrator:
 		return true
 	default:
 		return false
@@ -243,6 +277,19 @@ func (e WorkflowStatus) Valid() bool {
 	}
 }
 
+// AddCustomTrustedBuildSystem defines model for AddCustomTrustedBuildSystem.
+type AddCustomTrustedBuildSystem struct {
+	Description *string `json:"description,omitempty"`
+	Name        string  `json:"name"`
+	Slug        string  `json:"slug"`
+}
+
+// AddedTrustedBuildSystem defines model for AddedTrustedBuildSystem.
+type AddedTrustedBuildSystem struct {
+	TrustedBuildSystem      TrustedBuildSystem `json:"trustedBuildSystem"`
+	TrustedBuildSystemToken string             `json:"trustedBuildSystemToken"`
+}
+
 // Approval defines model for Approval.
 type Approval struct {
 	At       time.Time        `json:"at"`
@@ -282,6 +329,20 @@ type ArtifactConfiguration struct {
 	Version int `json:"version"`
 }
 
+// ArtifactConfigurationVersion defines model for ArtifactConfigurationVersion.
+type ArtifactConfigurationVersion struct {
+	ArtifactConfigurationXMLLink string    `json:"artifactConfigurationXmlLink"`
+	CreatedAt                    time.Time `json:"createdAt"`
+
+	// CreatedByID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	CreatedByID ID `json:"createdById,omitempty,omitzero"`
+
+	// Number From 1.
+	Number int `json:"number"`
+}
+
 // ArtifactData defines model for ArtifactData.
 type ArtifactData struct {
 	FileName string `json:"fileName"`
@@ -303,6 +364,78 @@ type ArtifactDescription struct {
 	SigningRequestID ID          `json:"signingRequestId"`
 	Strict           bool        `json:"strict"`
 	Violations       []Violation `json:"violations"`
+}
+
+// AuditActor defines model for AuditActor.
+type AuditActor struct {
+	// ID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	ID   ID     `json:"id,omitempty,omitzero"`
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	Via  string `json:"via,omitempty,omitzero"`
+}
+
+// AuditEvent defines model for AuditEvent.
+type AuditEvent struct {
+	// Chain The hash chain's value after this entry, hexadecimal.
+	Chain string `json:"chain"`
+
+	// Data What the event is about; changes carry `before` and `after`.
+	Data json.RawMessage `json:"data,omitempty,omitzero"`
+
+	// Event Example: SigningRequest.Completed
+	Event    string        `json:"event"`
+	Metadata AuditMetadata `json:"metadata"`
+	Object   AuditObject   `json:"object"`
+
+	// Sequence From 1, without gaps.
+	Sequence int64     `json:"sequence"`
+	Time     time.Time `json:"time"`
+}
+
+// AuditEventPage defines model for AuditEventPage.
+type AuditEventPage struct {
+	Items []AuditEvent `json:"items"`
+
+	// NextCursor Absent on the last page.
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
+
+// AuditMetadata defines model for AuditMetadata.
+type AuditMetadata struct {
+	Actor AuditActor `json:"actor"`
+}
+
+// AuditObject defines model for AuditObject.
+type AuditObject struct {
+	// ID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	ID   ID     `json:"id"`
+	Name string `json:"name,omitempty,omitzero"`
+
+	// Type Example: SigningRequest
+	Type string `json:"type"`
+}
+
+// CIUser defines model for CIUser.
+type CIUser struct {
+	CreatedAt   time.Time `json:"createdAt"`
+	Description string    `json:"description"`
+	IsActive    bool      `json:"isActive"`
+	Link        string    `json:"link"`
+	Name        string    `json:"name"`
+	Roles       []Role    `json:"roles"`
+
+	// UserID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	UserID ID `json:"userId"`
+
+	// Version Rises with every change.
+	Version int `json:"version"`
 }
 
 // Certificate defines model for Certificate.
@@ -362,6 +495,29 @@ type CertificateRestrictions struct {
 	VerifiesOriginPolicy       bool `json:"verifiesOriginPolicy,omitempty,omitzero"`
 }
 
+// ChangeMembers defines model for ChangeMembers.
+type ChangeMembers struct {
+	Members []Subject `json:"members"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// CreateArtifactConfiguration defines model for CreateArtifactConfiguration.
+type CreateArtifactConfiguration struct {
+	ArtifactConfigurationXML string  `json:"artifactConfigurationXml"`
+	Description              *string `json:"description,omitempty"`
+	Name                     string  `json:"name"`
+	Slug                     string  `json:"slug"`
+}
+
+// CreateCIUser defines model for CreateCIUser.
+type CreateCIUser struct {
+	Description *string `json:"description,omitempty"`
+	Name        string  `json:"name"`
+	Roles       *[]Role `json:"roles,omitempty"`
+}
+
 // CreateCsrBasedX509 defines model for CreateCsrBasedX509.
 type CreateCsrBasedX509 struct {
 	// KeyAlgorithm RSA-3072 when absent.
@@ -374,6 +530,24 @@ type CreateCsrBasedX509 struct {
 
 	// Subject The certificate's subject.
 	Subject DistinguishedName `json:"subject"`
+}
+
+// CreateInteractiveUser defines model for CreateInteractiveUser.
+type CreateInteractiveUser struct {
+	Description *string `json:"description,omitempty"`
+	Email       string  `json:"email"`
+	Name        string  `json:"name"`
+	Roles       *[]Role `json:"roles,omitempty"`
+}
+
+// CreateProject defines model for CreateProject.
+type CreateProject struct {
+	Configurators *[]Subject `json:"configurators,omitempty"`
+	Description   *string    `json:"description,omitempty"`
+	Name          string     `json:"name"`
+	Readers       *[]Subject `json:"readers,omitempty"`
+	Repositories  *[]string  `json:"repositories,omitempty"`
+	Slug          string     `json:"slug"`
 }
 
 // CreateSelfSignedX509 defines model for CreateSelfSignedX509.
@@ -391,6 +565,42 @@ type CreateSelfSignedX509 struct {
 
 	// ValidityInDays 1095 when absent.
 	ValidityInDays int `json:"validityInDays,omitempty,omitzero"`
+}
+
+// CreateSigningPolicy defines model for CreateSigningPolicy.
+type CreateSigningPolicy struct {
+	AllowedBranches             *[]string  `json:"allowedBranches,omitempty"`
+	Approvers                   *[]Subject `json:"approvers,omitempty"`
+	CertificateSlug             string     `json:"certificateSlug"`
+	Description                 *string    `json:"description,omitempty"`
+	Name                        string     `json:"name"`
+	RequiredApprovals           *int       `json:"requiredApprovals,omitempty"`
+	RequiresStrictConfiguration *bool      `json:"requiresStrictConfiguration,omitempty"`
+	RequiresTimestamp           *bool      `json:"requiresTimestamp,omitempty"`
+	RequiresTrustedBuildSystem  *bool      `json:"requiresTrustedBuildSystem,omitempty"`
+	RetentionDays               *int       `json:"retentionDays,omitempty"`
+	Slug                        string     `json:"slug"`
+	SubmitterMayNotApprove      *bool      `json:"submitterMayNotApprove,omitempty"`
+	Submitters                  *[]Subject `json:"submitters,omitempty"`
+	VerifyOriginPolicy          *bool      `json:"verifyOriginPolicy,omitempty"`
+}
+
+// CreateUserGroup defines model for CreateUserGroup.
+type CreateUserGroup struct {
+	Description *string    `json:"description,omitempty"`
+	Members     *[]Subject `json:"members,omitempty"`
+	Name        string     `json:"name"`
+}
+
+// CreatedCIUser defines model for CreatedCIUser.
+type CreatedCIUser struct {
+	APIToken string `json:"apiToken"`
+	Link     string `json:"link"`
+
+	// UserID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	UserID ID `json:"userId"`
 }
 
 // Decision defines model for Decision.
@@ -447,6 +657,123 @@ type DistinguishedName struct {
 	StateOrProvince    string `json:"stateOrProvince,omitempty,omitzero"`
 }
 
+// EditArtifactConfiguration What is absent stays as it is.
+type EditArtifactConfiguration struct {
+	Description *string `json:"description,omitempty"`
+	Name        *string `json:"name,omitempty"`
+	Slug        *string `json:"slug,omitempty"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// EditArtifactConfigurationXML defines model for EditArtifactConfigurationXml.
+type EditArtifactConfigurationXML struct {
+	ArtifactConfigurationXML string `json:"artifactConfigurationXml"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// EditCIUser What is absent stays as it is.
+type EditCIUser struct {
+	Description *string `json:"description,omitempty"`
+	Name        *string `json:"name,omitempty"`
+	Roles       *[]Role `json:"roles,omitempty"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// EditCertificate What is absent stays as it is.
+type EditCertificate struct {
+	Name         *string                  `json:"name,omitempty"`
+	Restrictions *CertificateRestrictions `json:"restrictions,omitempty"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// EditInteractiveUser What is absent stays as it is.
+type EditInteractiveUser struct {
+	Description *string `json:"description,omitempty"`
+	Email       *string `json:"email,omitempty"`
+	Name        *string `json:"name,omitempty"`
+	Roles       *[]Role `json:"roles,omitempty"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// EditOrganization What is absent stays as it is.
+type EditOrganization struct {
+	AuthenticodeRootsPem *string `json:"authenticodeRootsPem,omitempty"`
+	Name                 *string `json:"name,omitempty"`
+	RetentionDays        *int    `json:"retentionDays,omitempty"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// EditProject What is absent stays as it is.
+type EditProject struct {
+	Configurators *[]Subject `json:"configurators,omitempty"`
+	Description   *string    `json:"description,omitempty"`
+	Name          *string    `json:"name,omitempty"`
+	Readers       *[]Subject `json:"readers,omitempty"`
+	Repositories  *[]string  `json:"repositories,omitempty"`
+	Slug          *string    `json:"slug,omitempty"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// EditSigningPolicy What is absent stays as it is.
+type EditSigningPolicy struct {
+	AllowedBranches             *[]string  `json:"allowedBranches,omitempty"`
+	Approvers                   *[]Subject `json:"approvers,omitempty"`
+	CertificateSlug             *string    `json:"certificateSlug,omitempty"`
+	Description                 *string    `json:"description,omitempty"`
+	Name                        *string    `json:"name,omitempty"`
+	RequiredApprovals           *int       `json:"requiredApprovals,omitempty"`
+	RequiresStrictConfiguration *bool      `json:"requiresStrictConfiguration,omitempty"`
+	RequiresTimestamp           *bool      `json:"requiresTimestamp,omitempty"`
+	RequiresTrustedBuildSystem  *bool      `json:"requiresTrustedBuildSystem,omitempty"`
+	RetentionDays               *int       `json:"retentionDays,omitempty"`
+	Slug                        *string    `json:"slug,omitempty"`
+	SubmitterMayNotApprove      *bool      `json:"submitterMayNotApprove,omitempty"`
+	Submitters                  *[]Subject `json:"submitters,omitempty"`
+	VerifyOriginPolicy          *bool      `json:"verifyOriginPolicy,omitempty"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// EditTrustedBuildSystem What is absent stays as it is.
+type EditTrustedBuildSystem struct {
+	Description *string `json:"description,omitempty"`
+	Name        *string `json:"name,omitempty"`
+	Slug        *string `json:"slug,omitempty"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// EditUserGroup What is absent stays as it is.
+type EditUserGroup struct {
+	Description *string `json:"description,omitempty"`
+	Name        *string `json:"name,omitempty"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
+// ExpectedVersion defines model for ExpectedVersion.
+type ExpectedVersion struct {
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
 // Failure defines model for Failure.
 type Failure struct {
 	// Code For programs: Plan, Signing, Policy, Retrieval, Internal.
@@ -464,8 +791,57 @@ type FileAction string
 // Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 type ID = string
 
+// InteractiveUser defines model for InteractiveUser.
+type InteractiveUser struct {
+	CreatedAt   time.Time `json:"createdAt"`
+	Description string    `json:"description"`
+	Email       string    `json:"email"`
+	IsActive    bool      `json:"isActive"`
+	Link        string    `json:"link"`
+	Name        string    `json:"name"`
+	Roles       []Role    `json:"roles"`
+
+	// UserID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	UserID ID `json:"userId"`
+
+	// Version Rises with every change.
+	Version int `json:"version"`
+}
+
+// InvitedUser defines model for InvitedUser.
+type InvitedUser struct {
+	InvitationExpiresAt time.Time `json:"invitationExpiresAt"`
+
+	// InvitationLink The page on which the user sets up sign-in; secret.
+	InvitationLink string `json:"invitationLink"`
+	Link           string `json:"link"`
+
+	// UserID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	UserID ID `json:"userId"`
+}
+
+// IssuedBuildSystemToken defines model for IssuedBuildSystemToken.
+type IssuedBuildSystemToken struct {
+	TrustedBuildSystemToken string `json:"trustedBuildSystemToken"`
+}
+
+// IssuedToken defines model for IssuedToken.
+type IssuedToken struct {
+	APIToken  string    `json:"apiToken"`
+	ExpiresAt time.Time `json:"expiresAt,omitempty,omitzero"`
+}
+
 // KeyAlgorithm RSA-3072 when absent.
 type KeyAlgorithm string
+
+// LinkTrustedBuildSystem defines model for LinkTrustedBuildSystem.
+type LinkTrustedBuildSystem struct {
+	TrustedBuildSystemSlug string `json:"trustedBuildSystemSlug"`
+}
 
 // MadeSignature defines model for MadeSignature.
 type MadeSignature struct {
@@ -479,6 +855,31 @@ type MadeSignature struct {
 
 	// Method Example: authenticode-sign
 	Method string `json:"method"`
+}
+
+// ModifyMembers defines model for ModifyMembers.
+type ModifyMembers struct {
+	Add    []Subject `json:"add,omitempty,omitzero"`
+	Remove []Subject `json:"remove,omitempty,omitzero"`
+}
+
+// Organization defines model for Organization.
+type Organization struct {
+	// AuthenticodeRootsPem Roots which, besides the system's, verification trusts.
+	AuthenticodeRootsPem string    `json:"authenticodeRootsPem,omitempty,omitzero"`
+	CreatedAt            time.Time `json:"createdAt"`
+	Name                 string    `json:"name"`
+
+	// OrganizationID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	OrganizationID ID `json:"organizationId"`
+
+	// RetentionDays Days for which artifacts are kept after a request became final; 0 for ever.
+	RetentionDays int `json:"retentionDays"`
+
+	// Version Rises with every change.
+	Version int `json:"version"`
 }
 
 // Origin Where the artifact came from, as a trusted build system says.
@@ -562,6 +963,7 @@ type Problem struct {
 // Project defines model for Project.
 type Project struct {
 	ArtifactConfigurations           []ArtifactConfiguration `json:"artifactConfigurations"`
+	Configurators                    []Subject               `json:"configurators,omitempty,omitzero"`
 	DefaultArtifactConfigurationSlug string                  `json:"defaultArtifactConfigurationSlug,omitempty,omitzero"`
 	Description                      string                  `json:"description"`
 	IsActive                         bool                    `json:"isActive"`
@@ -570,15 +972,26 @@ type Project struct {
 	// ProjectID A GUID; always lower-case in answers.
 	//
 	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
-	ProjectID ID `json:"projectId"`
+	ProjectID ID        `json:"projectId"`
+	Readers   []Subject `json:"readers,omitempty,omitzero"`
 
 	// Repositories Source code repositories from which artifacts may come.
-	Repositories    []string        `json:"repositories"`
-	SigningPolicies []SigningPolicy `json:"signingPolicies"`
-	Slug            string          `json:"slug"`
+	Repositories          []string        `json:"repositories"`
+	SigningPolicies       []SigningPolicy `json:"signingPolicies"`
+	Slug                  string          `json:"slug"`
+	TrustedBuildSystemIds []ID            `json:"trustedBuildSystemIds,omitempty,omitzero"`
 
 	// Version Rises with every change.
 	Version int `json:"version"`
+}
+
+// RegenerateToken defines model for RegenerateToken.
+type RegenerateToken struct {
+	// ExpiresAt Never when absent.
+	ExpiresAt time.Time `json:"expiresAt,omitempty,omitzero"`
+
+	// Name For people.
+	Name string `json:"name,omitempty,omitzero"`
 }
 
 // RequestPermissions What the caller may do with the request now.
@@ -597,6 +1010,9 @@ type Resubmit struct {
 	// CancellationTimeoutInSeconds The request is canceled unless it is final by then; 0 for never.
 	CancellationTimeoutInSeconds int `json:"cancellationTimeoutInSeconds,omitempty,omitzero"`
 
+	// CurrentSettings Use the artifact configuration as it is now; takes failed requests as well.
+	CurrentSettings bool `json:"currentSettings,omitempty,omitzero"`
+
 	// Description The original's when absent.
 	Description string `json:"description,omitempty,omitzero"`
 
@@ -614,6 +1030,9 @@ type Resubmit struct {
 	SigningPolicySlug string `json:"signingPolicySlug,omitempty,omitzero"`
 }
 
+// Role defines model for Role.
+type Role string
+
 // RuleReference The element of the artifact configuration that decided.
 type RuleReference struct {
 	Column int `json:"column"`
@@ -622,6 +1041,14 @@ type RuleReference struct {
 	Element string `json:"element"`
 	Line    int    `json:"line"`
 	Path    string `json:"path,omitempty,omitzero"`
+}
+
+// SetDefaultArtifactConfiguration defines model for SetDefaultArtifactConfiguration.
+type SetDefaultArtifactConfiguration struct {
+	ArtifactConfigurationSlug string `json:"artifactConfigurationSlug"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
 }
 
 // SigningPolicy defines model for SigningPolicy.
@@ -640,6 +1067,9 @@ type SigningPolicy struct {
 	RequiresStrictConfiguration bool `json:"requiresStrictConfiguration,omitempty,omitzero"`
 	RequiresTimestamp           bool `json:"requiresTimestamp,omitempty,omitzero"`
 	RequiresTrustedBuildSystem  bool `json:"requiresTrustedBuildSystem,omitempty,omitzero"`
+
+	// RetentionDays Days for which artifacts are kept; the organization's when absent.
+	RetentionDays int `json:"retentionDays,omitempty,omitzero"`
 
 	// SigningPolicyID A GUID; always lower-case in answers.
 	//
@@ -732,9 +1162,12 @@ type SigningRequest struct {
 	UnsignedArtifact ArtifactData `json:"unsignedArtifact,omitempty,omitzero"`
 
 	// UnsignedArtifactLink Absent while the server does not hold the artifact.
-	UnsignedArtifactLink string         `json:"unsignedArtifactLink,omitempty,omitzero"`
-	Verifications        []Verification `json:"verifications"`
-	WebLink              string         `json:"webLink"`
+	UnsignedArtifactLink string `json:"unsignedArtifactLink,omitempty,omitzero"`
+
+	// UploadLink Where to send the artifact; only while it is waited for.
+	UploadLink    string         `json:"uploadLink,omitempty,omitzero"`
+	Verifications []Verification `json:"verifications"`
+	WebLink       string         `json:"webLink"`
 
 	// WorkflowStatus The exact state behind the status.
 	WorkflowStatus WorkflowStatus `json:"workflowStatus"`
@@ -858,6 +1291,105 @@ type SubmitWithArtifact struct {
 	SigningPolicySlug string `json:"signingPolicySlug,omitempty,omitzero"`
 }
 
+// SubmitWithArtifactRetrievalLink defines model for SubmitWithArtifactRetrievalLink.
+type SubmitWithArtifactRetrievalLink struct {
+	// ArtifactConfigurationID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	ArtifactConfigurationID ID `json:"artifactConfigurationId,omitempty,omitzero"`
+
+	// ArtifactConfigurationSlug The project's default configuration when absent.
+	ArtifactConfigurationSlug     string `json:"artifactConfigurationSlug,omitempty,omitzero"`
+	ArtifactRetrievalLinkFileName string `json:"artifactRetrievalLink.fileName"`
+
+	// ArtifactRetrievalLinkSha256Hash Hexadecimal; when absent, any content is taken.
+	ArtifactRetrievalLinkSha256Hash string `json:"artifactRetrievalLink.sha256Hash,omitempty,omitzero"`
+	ArtifactRetrievalLinkURL        string `json:"artifactRetrievalLink.url"`
+
+	// CancellationTimeoutInSeconds The request is canceled unless it is final by then; 0 for never.
+	CancellationTimeoutInSeconds     int                `json:"cancellationTimeoutInSeconds,omitempty,omitzero"`
+	Description                      string             `json:"description,omitempty,omitzero"`
+	OriginBuildDataBuildSettingsFile openapi_types.File `json:"origin.buildData.buildSettingsFile,omitempty,omitzero"`
+	OriginBuildDataURL               string             `json:"origin.buildData.url,omitempty,omitzero"`
+	OriginRepositoryDataBranchName   string             `json:"origin.repositoryData.branchName,omitempty,omitzero"`
+	OriginRepositoryDataCommitID     string             `json:"origin.repositoryData.commitId,omitempty,omitzero"`
+
+	// OriginRepositoryDataSourceControlManagementType Example: git
+	OriginRepositoryDataSourceControlManagementType string `json:"origin.repositoryData.sourceControlManagementType,omitempty,omitzero"`
+	OriginRepositoryDataURL                         string `json:"origin.repositoryData.url,omitempty,omitzero"`
+
+	// ProjectSlug Example: demo
+	ProjectSlug string `json:"projectSlug,omitempty,omitzero"`
+
+	// SigningPolicyID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	SigningPolicyID ID `json:"signingPolicyId,omitempty,omitzero"`
+
+	// SigningPolicySlug Example: test-signing
+	SigningPolicySlug string `json:"signingPolicySlug,omitempty,omitzero"`
+}
+
+// SubmitWithoutArtifact defines model for SubmitWithoutArtifact.
+type SubmitWithoutArtifact struct {
+	// ArtifactConfigurationID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	ArtifactConfigurationID ID `json:"artifactConfigurationId,omitempty,omitzero"`
+
+	// ArtifactConfigurationSlug The project's default configuration when absent.
+	ArtifactConfigurationSlug string `json:"artifactConfigurationSlug,omitempty,omitzero"`
+
+	// CancellationTimeoutInSeconds The request is canceled unless it is final by then; 0 for never.
+	CancellationTimeoutInSeconds     int                `json:"cancellationTimeoutInSeconds,omitempty,omitzero"`
+	Description                      string             `json:"description,omitempty,omitzero"`
+	OriginBuildDataBuildSettingsFile openapi_types.File `json:"origin.buildData.buildSettingsFile,omitempty,omitzero"`
+	OriginBuildDataURL               string             `json:"origin.buildData.url,omitempty,omitzero"`
+	OriginRepositoryDataBranchName   string             `json:"origin.repositoryData.branchName,omitempty,omitzero"`
+	OriginRepositoryDataCommitID     string             `json:"origin.repositoryData.commitId,omitempty,omitzero"`
+
+	// OriginRepositoryDataSourceControlManagementType Example: git
+	OriginRepositoryDataSourceControlManagementType string `json:"origin.repositoryData.sourceControlManagementType,omitempty,omitzero"`
+	OriginRepositoryDataURL                         string `json:"origin.repositoryData.url,omitempty,omitzero"`
+
+	// ProjectSlug Example: demo
+	ProjectSlug string `json:"projectSlug,omitempty,omitzero"`
+
+	// SigningPolicyID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	SigningPolicyID ID `json:"signingPolicyId,omitempty,omitzero"`
+
+	// SigningPolicySlug Example: test-signing
+	SigningPolicySlug                string `json:"signingPolicySlug,omitempty,omitzero"`
+	UnsignedArtifactMetadataFileName string `json:"unsignedArtifactMetadata.fileName"`
+
+	// UnsignedArtifactMetadataSha256Hash Hexadecimal; when absent, any content is taken.
+	UnsignedArtifactMetadataSha256Hash string `json:"unsignedArtifactMetadata.sha256Hash,omitempty,omitzero"`
+}
+
+// SubmittedForUpload defines model for SubmittedForUpload.
+type SubmittedForUpload struct {
+	IsFinalStatus bool `json:"isFinalStatus"`
+
+	// SigningRequestID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	SigningRequestID ID `json:"signingRequestId"`
+
+	// Status Completed, Failed, Denied and Canceled are final.
+	Status SigningRequestStatus `json:"status"`
+
+	// UploadLink Where to send the artifact. Absent when none is waited for.
+	UploadLink string `json:"uploadLink,omitempty,omitzero"`
+
+	// WebLink The request's page.
+	WebLink string `json:"webLink"`
+
+	// WorkflowStatus The exact state behind the status.
+	WorkflowStatus WorkflowStatus `json:"workflowStatus"`
+}
+
 // SubmittedSigningRequest defines model for SubmittedSigningRequest.
 type SubmittedSigningRequest struct {
 	IsFinalStatus bool `json:"isFinalStatus"`
@@ -887,6 +1419,43 @@ type SystemInfo struct {
 
 	// WebURL Where the web pages are.
 	WebURL string `json:"webUrl"`
+}
+
+// TrustedBuildSystem defines model for TrustedBuildSystem.
+type TrustedBuildSystem struct {
+	CreatedAt   time.Time `json:"createdAt"`
+	Description string    `json:"description"`
+	Link        string    `json:"link"`
+	Name        string    `json:"name"`
+	Slug        string    `json:"slug"`
+
+	// TrustedBuildSystemID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	TrustedBuildSystemID ID `json:"trustedBuildSystemId"`
+
+	// Type `Custom`, or the name of a connector.
+	Type string `json:"type"`
+
+	// Version Rises with every change.
+	Version int `json:"version"`
+}
+
+// UserGroup defines model for UserGroup.
+type UserGroup struct {
+	CreatedAt   time.Time `json:"createdAt"`
+	Description string    `json:"description"`
+	Link        string    `json:"link"`
+	Members     []Subject `json:"members"`
+	Name        string    `json:"name"`
+
+	// UserGroupID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	UserGroupID ID `json:"userGroupId"`
+
+	// Version Rises with every change.
+	Version int `json:"version"`
 }
 
 // Verification One check of the request.
@@ -939,6 +1508,11 @@ type ArtifactConfigurationSlug = string
 // CertificateSlug Example: release-2027
 type CertificateSlug = string
 
+// GroupID A GUID; always lower-case in answers.
+//
+// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+type GroupID = ID
+
 // IdempotencyKey defines model for idempotencyKey.
 type IdempotencyKey = string
 
@@ -957,6 +1531,14 @@ type SigningPolicySlug = string
 //
 // Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 type SigningRequestID = ID
+
+// TrustedBuildSystemSlug Example: jenkins
+type TrustedBuildSystemSlug = string
+
+// UserID A GUID; always lower-case in answers.
+//
+// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+type UserID = ID
 
 // CertificateCreated defines model for CertificateCreated.
 type CertificateCreated = Certificate
@@ -991,9 +1573,60 @@ type Unavailable = Problem
 // UnsupportedMediaType Problem details (RFC 9457).
 type UnsupportedMediaType = Problem
 
+// ListAuditEventsPreParams defines parameters for ListAuditEventsPre.
+type ListAuditEventsPreParams struct {
+	// Event Any of these events, comma-separated.
+	Event    []string  `form:"event,omitempty" json:"event,omitempty,omitzero"`
+	ActorID  ID        `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
+	ObjectID ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
+	From     time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+	Before   time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
+
+	// Order Descending when absent.
+	Order string `form:"order,omitempty" json:"order,omitempty,omitzero"`
+
+	// PageSize Entries per page, 1 to 1000; 100 when absent.
+	PageSize int `form:"pageSize,omitempty" json:"pageSize,omitempty,omitzero"`
+
+	// Cursor The `nextCursor` of the page before.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // AnalyzeArtifactMultipartBody defines parameters for AnalyzeArtifact.
 type AnalyzeArtifactMultipartBody struct {
 	Artifact openapi_types.File `json:"artifact"`
+}
+
+// ListAuditEventsParams defines parameters for ListAuditEvents.
+type ListAuditEventsParams struct {
+	// Event Any of these events, comma-separated.
+	Event    []string  `form:"event,omitempty" json:"event,omitempty,omitzero"`
+	ActorID  ID        `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
+	ObjectID ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
+	From     time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+	Before   time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
+
+	// Order Descending when absent.
+	Order string `form:"order,omitempty" json:"order,omitempty,omitzero"`
+
+	// PageSize Entries per page, 1 to 1000; 100 when absent.
+	PageSize int `form:"pageSize,omitempty" json:"pageSize,omitempty,omitzero"`
+
+	// Cursor The `nextCursor` of the page before.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// ExportAuditEventsParams defines parameters for ExportAuditEvents.
+type ExportAuditEventsParams struct {
+	// Event Any of these events, comma-separated.
+	Event    []string  `form:"event,omitempty" json:"event,omitempty,omitzero"`
+	ActorID  ID        `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
+	ObjectID ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
+	From     time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+	Before   time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
+
+	// Format JsonLines when absent.
+	Format string `form:"format,omitempty" json:"format,omitempty,omitzero"`
 }
 
 // ImportPfxCertificateMultipartBody defines parameters for ImportPfxCertificate.
@@ -1069,6 +1702,13 @@ type SubmitSigningRequestParams struct {
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
+// ResubmitSigningRequestParams defines parameters for ResubmitSigningRequest.
+type ResubmitSigningRequestParams struct {
+	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
+	// artifact and origin is returned instead of a new one.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
 // SubmitWithArtifactParams defines parameters for SubmitWithArtifact.
 type SubmitWithArtifactParams struct {
 	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
@@ -1076,8 +1716,37 @@ type SubmitWithArtifactParams struct {
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
+// SubmitWithArtifactRetrievalLinkParams defines parameters for SubmitWithArtifactRetrievalLink.
+type SubmitWithArtifactRetrievalLinkParams struct {
+	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
+	// artifact and origin is returned instead of a new one.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// SubmitWithoutArtifactParams defines parameters for SubmitWithoutArtifact.
+type SubmitWithoutArtifactParams struct {
+	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
+	// artifact and origin is returned instead of a new one.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
 // AnalyzeArtifactMultipartRequestBody defines body for AnalyzeArtifact for multipart/form-data ContentType.
 type AnalyzeArtifactMultipartRequestBody AnalyzeArtifactMultipartBody
+
+// CreateCIUserJSONRequestBody defines body for CreateCIUser for application/json ContentType.
+type CreateCIUserJSONRequestBody = CreateCIUser
+
+// ActivateCIUserJSONRequestBody defines body for ActivateCIUser for application/json ContentType.
+type ActivateCIUserJSONRequestBody = ExpectedVersion
+
+// DeactivateCIUserJSONRequestBody defines body for DeactivateCIUser for application/json ContentType.
+type DeactivateCIUserJSONRequestBody = ExpectedVersion
+
+// EditCIUserJSONRequestBody defines body for EditCIUser for application/json ContentType.
+type EditCIUserJSONRequestBody = EditCIUser
+
+// RegenerateCIUserTokenJSONRequestBody defines body for RegenerateCIUserToken for application/json ContentType.
+type RegenerateCIUserTokenJSONRequestBody = RegenerateToken
 
 // CreateCsrCertificateJSONRequestBody defines body for CreateCsrCertificate for application/json ContentType.
 type CreateCsrCertificateJSONRequestBody = CreateCsrBasedX509
@@ -1088,11 +1757,83 @@ type CreateSelfSignedCertificateJSONRequestBody = CreateSelfSignedX509
 // ImportPfxCertificateMultipartRequestBody defines body for ImportPfxCertificate for multipart/form-data ContentType.
 type ImportPfxCertificateMultipartRequestBody ImportPfxCertificateMultipartBody
 
+// ActivateCertificateJSONRequestBody defines body for ActivateCertificate for application/json ContentType.
+type ActivateCertificateJSONRequestBody = ExpectedVersion
+
+// DeactivateCertificateJSONRequestBody defines body for DeactivateCertificate for application/json ContentType.
+type DeactivateCertificateJSONRequestBody = ExpectedVersion
+
+// EditCertificateJSONRequestBody defines body for EditCertificate for application/json ContentType.
+type EditCertificateJSONRequestBody = EditCertificate
+
 // UploadX509CertificateMultipartRequestBody defines body for UploadX509Certificate for multipart/form-data ContentType.
 type UploadX509CertificateMultipartRequestBody UploadX509CertificateMultipartBody
 
+// CreateInteractiveUserJSONRequestBody defines body for CreateInteractiveUser for application/json ContentType.
+type CreateInteractiveUserJSONRequestBody = CreateInteractiveUser
+
+// ActivateInteractiveUserJSONRequestBody defines body for ActivateInteractiveUser for application/json ContentType.
+type ActivateInteractiveUserJSONRequestBody = ExpectedVersion
+
+// DeactivateInteractiveUserJSONRequestBody defines body for DeactivateInteractiveUser for application/json ContentType.
+type DeactivateInteractiveUserJSONRequestBody = ExpectedVersion
+
+// EditInteractiveUserJSONRequestBody defines body for EditInteractiveUser for application/json ContentType.
+type EditInteractiveUserJSONRequestBody = EditInteractiveUser
+
+// RegenerateInteractiveUserTokenJSONRequestBody defines body for RegenerateInteractiveUserToken for application/json ContentType.
+type RegenerateInteractiveUserTokenJSONRequestBody = RegenerateToken
+
+// EditOrganizationJSONRequestBody defines body for EditOrganization for application/json ContentType.
+type EditOrganizationJSONRequestBody = EditOrganization
+
+// CreateProjectJSONRequestBody defines body for CreateProject for application/json ContentType.
+type CreateProjectJSONRequestBody = CreateProject
+
+// ActivateProjectJSONRequestBody defines body for ActivateProject for application/json ContentType.
+type ActivateProjectJSONRequestBody = ExpectedVersion
+
+// CreateArtifactConfigurationJSONRequestBody defines body for CreateArtifactConfiguration for application/json ContentType.
+type CreateArtifactConfigurationJSONRequestBody = CreateArtifactConfiguration
+
+// ActivateArtifactConfigurationJSONRequestBody defines body for ActivateArtifactConfiguration for application/json ContentType.
+type ActivateArtifactConfigurationJSONRequestBody = ExpectedVersion
+
+// DeactivateArtifactConfigurationJSONRequestBody defines body for DeactivateArtifactConfiguration for application/json ContentType.
+type DeactivateArtifactConfigurationJSONRequestBody = ExpectedVersion
+
+// EditArtifactConfigurationJSONRequestBody defines body for EditArtifactConfiguration for application/json ContentType.
+type EditArtifactConfigurationJSONRequestBody = EditArtifactConfiguration
+
+// EditArtifactConfigurationXMLJSONRequestBody defines body for EditArtifactConfigurationXML for application/json ContentType.
+type EditArtifactConfigurationXMLJSONRequestBody = EditArtifactConfigurationXML
+
+// DeactivateProjectJSONRequestBody defines body for DeactivateProject for application/json ContentType.
+type DeactivateProjectJSONRequestBody = ExpectedVersion
+
+// EditProjectJSONRequestBody defines body for EditProject for application/json ContentType.
+type EditProjectJSONRequestBody = EditProject
+
 // PlanArtifactMultipartRequestBody defines body for PlanArtifact for multipart/form-data ContentType.
 type PlanArtifactMultipartRequestBody PlanArtifactMultipartBody
+
+// SetDefaultArtifactConfigurationJSONRequestBody defines body for SetDefaultArtifactConfiguration for application/json ContentType.
+type SetDefaultArtifactConfigurationJSONRequestBody = SetDefaultArtifactConfiguration
+
+// CreateSigningPolicyJSONRequestBody defines body for CreateSigningPolicy for application/json ContentType.
+type CreateSigningPolicyJSONRequestBody = CreateSigningPolicy
+
+// ActivateSigningPolicyJSONRequestBody defines body for ActivateSigningPolicy for application/json ContentType.
+type ActivateSigningPolicyJSONRequestBody = ExpectedVersion
+
+// DeactivateSigningPolicyJSONRequestBody defines body for DeactivateSigningPolicy for application/json ContentType.
+type DeactivateSigningPolicyJSONRequestBody = ExpectedVersion
+
+// EditSigningPolicyJSONRequestBody defines body for EditSigningPolicy for application/json ContentType.
+type EditSigningPolicyJSONRequestBody = EditSigningPolicy
+
+// LinkTrustedBuildSystemJSONRequestBody defines body for LinkTrustedBuildSystem for application/json ContentType.
+type LinkTrustedBuildSystemJSONRequestBody = LinkTrustedBuildSystem
 
 // SubmitSigningRequestMultipartRequestBody defines body for SubmitSigningRequest for multipart/form-data ContentType.
 //
@@ -1111,6 +1852,12 @@ type ResubmitSigningRequestMultipartRequestBody = Resubmit
 // SubmitWithArtifactMultipartRequestBody defines body for SubmitWithArtifact for multipart/form-data ContentType.
 type SubmitWithArtifactMultipartRequestBody = SubmitWithArtifact
 
+// SubmitWithArtifactRetrievalLinkMultipartRequestBody defines body for SubmitWithArtifactRetrievalLink for multipart/form-data ContentType.
+type SubmitWithArtifactRetrievalLinkMultipartRequestBody = SubmitWithArtifactRetrievalLink
+
+// SubmitWithoutArtifactMultipartRequestBody defines body for SubmitWithoutArtifact for multipart/form-data ContentType.
+type SubmitWithoutArtifactMultipartRequestBody = SubmitWithoutArtifact
+
 // ApproveSigningRequestJSONRequestBody defines body for ApproveSigningRequest for application/json ContentType.
 type ApproveSigningRequestJSONRequestBody = Decision
 
@@ -1119,3 +1866,21 @@ type CancelSigningRequestJSONRequestBody = Decision
 
 // DenySigningRequestJSONRequestBody defines body for DenySigningRequest for application/json ContentType.
 type DenySigningRequestJSONRequestBody = Decision
+
+// AddCustomTrustedBuildSystemJSONRequestBody defines body for AddCustomTrustedBuildSystem for application/json ContentType.
+type AddCustomTrustedBuildSystemJSONRequestBody = AddCustomTrustedBuildSystem
+
+// EditTrustedBuildSystemJSONRequestBody defines body for EditTrustedBuildSystem for application/json ContentType.
+type EditTrustedBuildSystemJSONRequestBody = EditTrustedBuildSystem
+
+// CreateUserGroupJSONRequestBody defines body for CreateUserGroup for application/json ContentType.
+type CreateUserGroupJSONRequestBody = CreateUserGroup
+
+// ChangeUserGroupMembersJSONRequestBody defines body for ChangeUserGroupMembers for application/json ContentType.
+type ChangeUserGroupMembersJSONRequestBody = ChangeMembers
+
+// EditUserGroupJSONRequestBody defines body for EditUserGroup for application/json ContentType.
+type EditUserGroupJSONRequestBody = EditUserGroup
+
+// ModifyUserGroupMembersJSONRequestBody defines body for ModifyUserGroupMembers for application/json ContentType.
+type ModifyUserGroupMembersJSONRequestBody = ModifyMembers

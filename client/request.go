@@ -99,7 +99,7 @@ type Resubmission struct {
 // Resubmit makes a new request with the very same artifact, configuration, parameters and origin as a completed one.
 func (c *Client) Resubmit(ctx context.Context, r Resubmission) (*api.SubmittedSigningRequest, error) {
 	return post[api.SubmittedSigningRequest](ctx, c, func() (*http.Response, error) {
-		return c.api.ResubmitSigningRequest(ctx, c.organization, api.Resubmit{
+		return c.api.ResubmitSigningRequest(ctx, c.organization, nil, api.Resubmit{
 			OriginalSigningRequestID: r.Original, SigningPolicySlug: r.PolicySlug, SigningPolicyID: r.PolicyID,
 			Description: r.Description, CancellationTimeoutInSeconds: int(r.CancellationTimeout / time.Second),
 		})

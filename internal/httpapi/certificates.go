@@ -207,6 +207,37 @@ func (s *service) UploadX509Certificate(ctx context.Context, r api.UploadX509Cer
 	return api.UploadX509Certificate200JSONResponse{CertificateJSONResponse: api.CertificateJSONResponse(certificateOf(exchangeOf(ctx).links, c))}, nil
 }
 
+// editCertificate changes a certificate.
+func (s *service) editCertificate(ctx context.Context, slug string, e signing.CertificateEdit) (api.Certificate, error) {
+	c, err := s.signing.EditCertificate(ctx, actorOf(ctx), slug, e)
+	if err != nil {
+		return api.Certificate{}, err
+	}
+	return certificateOf(exchangeOf(ctx).links, c), nil
+}
+
+// EditCertificate changes a certificate's name or restrictions.
+func (s *service) EditCertificate(ctx context.Context, r api.EditCertificateRequestObject) (api.EditCertificateResponseObject, error) {
+	e := signing.CertificateEdit{Name: r.Body.Name, Version: r.Body.Version}
+	if r.Body.Restrictions != nil {
+		e.Restrictions = pointer(restrictionsOf(*r.Body.Restrictions))
+	}
+	c, err := s.editCertificate(ctx, r.CertificateSlug, e)
+	return reply[api.EditCertificateResponseObject](api.EditCertificate200JSONResponse(c), err)
+}
+
+// ActivateCertificate activates a certificate.
+func (s *service) ActivateCertificate(ctx context.Context, r api.ActivateCertificateRequestObject) (api.ActivateCertificateResponseObject, error) {
+	c, err := s.editCertificate(ctx, r.CertificateSlug, signing.CertificateEdit{Active: pointer(true), Version: expected(r.Body)})
+	return reply[api.ActivateCertificateResponseObject](api.ActivateCertificate200JSONResponse(c), err)
+}
+
+// DeactivateCertificate deactivates a certificate.
+func (s *service) DeactivateCertificate(ctx context.Context, r api.DeactivateCertificateRequestObject) (api.DeactivateCertificateResponseObject, error) {
+	c, err := s.editCertificate(ctx, r.CertificateSlug, signing.CertificateEdit{Active: pointer(false), Version: expected(r.Body)})
+	return reply[api.DeactivateCertificateResponseObject](api.DeactivateCertificate200JSONResponse(c), err)
+}
+
 // certificateFile returns a sink that keeps a small file in memory.
 func certificateFile() (*bytes.Buffer, map[string]fileSink) {
 	var b bytes.Buffer

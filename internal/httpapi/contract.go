@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -33,6 +34,7 @@ const (
 	mediaJSON       = "application/json"
 	mediaMultipart  = "multipart/form-data"
 	mediaURLEncoded = "application/x-www-form-urlencoded"
+	mediaFile       = "application/octet-stream"
 
 	// maxTextBody bounds bodies that are held in memory.
 	maxTextBody = 1 << 20
@@ -140,9 +142,12 @@ func (rules *bodyRules) apply(w http.ResponseWriter, r *http.Request, maxArtifac
 		}
 		r.URL.RawQuery = values.Encode()
 	}
-	if len(rules.mediaTypes) == 0 {
+	switch {
+	case len(rules.mediaTypes) == 0:
 		r.Body = http.MaxBytesReader(w, r.Body, maxTextBody)
 		return nil
+	case slices.Contains(rules.mediaTypes, mediaFile): // the body is a file, whatever its type
+		return limitBody(w, r, maxArtifactBytes)
 	}
 	if r.ContentLength == 0 && !rules.required {
 		return nil
@@ -158,17 +163,25 @@ func (rules *bodyRules) apply(w http.ResponseWriter, r *http.Request, maxArtifac
 			limit += maxArtifactBytes
 		}
 	}
-	if r.ContentLength > limit {
-		w.Header().Set("Connection", "close") // do not read what will not be used
-		return &http.MaxBytesError{Limit: limit}
+	if err := limitBody(w, r, limit); err != nil {
+		return err
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	switch mediaType {
 	case mediaURLEncoded:
 		return rules.rewriteForm(r)
 	case mediaJSON:
 		return checkJSON(r)
 	}
+	return nil
+}
+
+// limitBody bounds the body, and refuses at once one that says that it is longer.
+func limitBody(w http.ResponseWriter, r *http.Request, limit int64) error {
+	if r.ContentLength > limit {
+		w.Header().Set("Connection", "close") // do not read what will not be used
+		return &http.MaxBytesError{Limit: limit}
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	return nil
 }
 

@@ -310,11 +310,16 @@ func readResubmit(r api.ResubmitSigningRequestRequestObject) (api.Resubmit, erro
 	if err != nil {
 		return api.Resubmit{}, err
 	}
+	current, err := f.boolean("currentSettings")
+	if err != nil {
+		return api.Resubmit{}, err
+	}
 	return api.Resubmit{
 		OriginalSigningRequestID:     f.text("originalSigningRequestId"),
 		SigningPolicySlug:            f.text("signingPolicySlug"),
 		SigningPolicyID:              f.text("signingPolicyId"),
 		Description:                  f.text("description"),
 		CancellationTimeoutInSeconds: timeout,
+		CurrentSettings:              current,
 	}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/countersign-dev/countersign/api"
@@ -36,7 +37,10 @@ func projectOf(l links, v *signing.ProjectView) api.Project {
 	p := api.Project{
 		ProjectID: string(v.ID), Slug: v.Slug, Name: v.Name, Description: v.Description, IsActive: v.Active,
 		Repositories: orEmpty(v.Repositories), SigningPolicies: policiesOf(l, v), ArtifactConfigurations: configurationsOf(l, v),
-		Version: v.Version,
+		Readers: subjectsOf(v.Readers), Configurators: subjectsOf(v.Configurators), Version: v.Version,
+	}
+	for _, id := range v.TrustedBuildSystems {
+		p.TrustedBuildSystemIds = append(p.TrustedBuildSystemIds, string(id))
 	}
 	for _, c := range v.Configurations {
 		if c.ID == v.DefaultConfigurationID {
@@ -62,7 +66,7 @@ func policyOf(l links, v *signing.ProjectView, p *signing.Policy) api.SigningPol
 		RequiredApprovals: rules.RequiredApprovals, SubmitterMayNotApprove: rules.SubmitterMayNotApprove,
 		RequiresTrustedBuildSystem: rules.RequireTrustedBuildSystem, VerifiesOriginPolicy: rules.VerifyOrigin,
 		AllowedBranches: rules.AllowedBranches, RequiresStrictConfiguration: rules.StrictConfiguration,
-		RequiresTimestamp: rules.RequireTimestamp, Version: p.Version,
+		RequiresTimestamp: rules.RequireTimestamp, RetentionDays: rules.RetentionDays, Version: p.Version,
 	}
 	if c := v.Certificates[p.CertificateID]; c != nil {
 		out.CertificateSlug = c.Slug
@@ -91,8 +95,17 @@ func configurationOf(l links, v *signing.ProjectView, c *signing.Configuration) 
 	return api.ArtifactConfiguration{
 		ArtifactConfigurationID: string(c.ID), Slug: c.Slug, Name: c.Name, Description: c.Description, IsActive: c.Active,
 		IsDefault: c.ID == v.DefaultConfigurationID, LatestVersion: c.Latest, Version: c.Version,
-		ArtifactConfigurationXMLLink: l.resource(string(c.OrganizationID), "Projects", v.Slug, "ArtifactConfigurations", c.Slug, "Xml"),
+		ArtifactConfigurationXMLLink: configurationXMLLink(l, v.Slug, c, 0),
 	}
+}
+
+// configurationXMLLink returns the address of one version's text; 0 is the latest.
+func configurationXMLLink(l links, project string, c *signing.Configuration, version int) string {
+	link := l.resource(string(c.OrganizationID), "Projects", project, "ArtifactConfigurations", c.Slug, "Xml")
+	if version != 0 {
+		link += "?version=" + strconv.Itoa(version)
+	}
+	return link
 }
 
 // ListArtifactConfigurations lists a project's artifact configurations.
@@ -106,17 +119,8 @@ func (s *service) ListArtifactConfigurations(ctx context.Context, r api.ListArti
 
 // GetArtifactConfiguration returns an artifact configuration.
 func (s *service) GetArtifactConfiguration(ctx context.Context, r api.GetArtifactConfigurationRequestObject) (api.GetArtifactConfigurationResponseObject, error) {
-	v, err := s.signing.Project(ctx, actorOf(ctx), r.ProjectSlug)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range v.Configurations {
-		if strings.EqualFold(c.Slug, r.ArtifactConfigurationSlug) {
-			return api.GetArtifactConfiguration200JSONResponse(configurationOf(exchangeOf(ctx).links, v, c)), nil
-		}
-	}
-	return nil, signing.Errorf(signing.KindNotFound, "There is no artifact configuration with slug '%s' in the project with slug '%s'.",
-		truncate(r.ArtifactConfigurationSlug, 100), v.Slug)
+	c, err := s.configurationNow(ctx, r.ProjectSlug, r.ArtifactConfigurationSlug)
+	return reply[api.GetArtifactConfigurationResponseObject](api.GetArtifactConfiguration200JSONResponse(c), err)
 }
 
 // GetArtifactConfigurationXML returns one version's text.
@@ -142,17 +146,8 @@ func (s *service) ListSigningPolicies(ctx context.Context, r api.ListSigningPoli
 
 // GetSigningPolicy returns a signing policy.
 func (s *service) GetSigningPolicy(ctx context.Context, r api.GetSigningPolicyRequestObject) (api.GetSigningPolicyResponseObject, error) {
-	v, err := s.signing.Project(ctx, actorOf(ctx), r.ProjectSlug)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range v.Policies {
-		if strings.EqualFold(p.Slug, r.SigningPolicySlug) {
-			return api.GetSigningPolicy200JSONResponse(policyOf(exchangeOf(ctx).links, v, p)), nil
-		}
-	}
-	return nil, signing.Errorf(signing.KindNotFound, "There is no signing policy with slug '%s' in the project with slug '%s'.",
-		truncate(r.SigningPolicySlug, 100), v.Slug)
+	p, err := s.policyNow(ctx, r.ProjectSlug, r.SigningPolicySlug)
+	return reply[api.GetSigningPolicyResponseObject](api.GetSigningPolicy200JSONResponse(p), err)
 }
 
 // orEmpty makes an answer's list an empty one rather than null.

@@ -110,6 +110,7 @@ func detailsOf(l links, v *signing.RequestView) api.SigningRequest {
 			d.UnsignedArtifactLink = l.signingRequest(org, id, "UnsignedArtifact")
 		}
 	}
+	d.UploadLink = uploadLink(l, &v.Request)
 	if v.Origin != nil {
 		d.Origin = originOf(v.Origin)
 		if v.Origin.SettingsBlobID != "" && v.ArtifactsDeletedAt == nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime/multipart"
 	"time"
@@ -106,19 +107,40 @@ func (s *service) SubmitSigningRequest(ctx context.Context, r api.SubmitSigningR
 }
 
 func (s *service) submit(ctx context.Context, body *multipart.Reader, idempotencyKey string) (api.SubmittedJSONResponse, error) {
-	var none api.SubmittedJSONResponse
+	request, err := s.submitForm(ctx, body, idempotencyKey, func(sub *signing.Submission, _ *form, files *staging) error {
+		sub.Artifact = files.artifact
+		return nil
+	}, fieldArtifact)
+	if err != nil {
+		return api.SubmittedJSONResponse{}, err
+	}
+	return submittedResponse(ctx, request), nil
+}
+
+// submitForm reads a form and submits it. locate says where the artifact is, artifactField which file of the form it is,
+// if any.
+func (s *service) submitForm(ctx context.Context, body *multipart.Reader, idempotencyKey string,
+	locate func(*signing.Submission, *form, *staging) error, artifactField string,
+) (*signing.Request, error) {
 	a := actorOf(ctx)
 	files := &staging{ctx: ctx, service: s.signing, actor: a}
 	defer files.discard()
-	f, err := readForm(body, map[string]fileSink{fieldArtifact: files.takeArtifact, fieldSettings: files.takeSettings})
+	sinks := map[string]fileSink{fieldSettings: files.takeSettings}
+	if artifactField != "" {
+		sinks[artifactField] = files.takeArtifact
+	}
+	f, err := readForm(body, sinks)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	sub, err := submission(f)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
-	sub.Artifact, sub.IdempotencyKey = files.artifact, idempotencyKey
+	if err := locate(&sub, f, files); err != nil {
+		return nil, err
+	}
+	sub.IdempotencyKey = idempotencyKey
 	if files.settings != nil {
 		if sub.Origin == nil {
 			sub.Origin = &signing.Origin{}
@@ -127,12 +149,97 @@ func (s *service) submit(ctx context.Context, body *multipart.Reader, idempotenc
 	}
 	request, created, err := s.signing.Submit(ctx, a, sub)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	if created {
 		files.keep()
 	}
-	return submittedResponse(ctx, request), nil
+	return request, nil
+}
+
+// SubmitWithoutArtifact makes a signing request whose artifact is uploaded afterwards.
+func (s *service) SubmitWithoutArtifact(ctx context.Context, r api.SubmitWithoutArtifactRequestObject) (api.SubmitWithoutArtifactResponseObject, error) {
+	request, err := s.submitForm(ctx, r.Body, r.Params.IdempotencyKey, func(sub *signing.Submission, f *form, _ *staging) error {
+		sub.Upload = &signing.Upload{FileName: f.text("unsignedArtifactMetadata.fileName"), SHA256: f.text("unsignedArtifactMetadata.sha256Hash")}
+		if sub.Upload.FileName == "" {
+			return signing.Invalid("UnsignedArtifactMetadata.FileName", "The artifact's file name is required.")
+		}
+		return nil
+	}, "")
+	if err != nil {
+		return nil, err
+	}
+	submitted := submittedResponse(ctx, request)
+	body := api.SubmittedForUpload{SigningRequestID: submitted.Body.SigningRequestID, WebLink: submitted.Body.WebLink, Status: submitted.Body.Status,
+		WorkflowStatus: submitted.Body.WorkflowStatus, IsFinalStatus: submitted.Body.IsFinalStatus, UploadLink: uploadLink(exchangeOf(ctx).links, request)}
+	return api.SubmitWithoutArtifact201JSONResponse{Body: body, Headers: api.SubmitWithoutArtifact201ResponseHeaders{Location: submitted.Headers.Location}}, nil
+}
+
+// uploadLink returns where a request's artifact is to be uploaded; empty when none is waited for.
+func uploadLink(l links, r *signing.Request) string {
+	if !r.AwaitsUpload() || r.Workflow.Status().Final() {
+		return ""
+	}
+	return l.signingRequest(string(r.OrganizationID), string(r.ID), "UploadUnsignedArtifact")
+}
+
+// UploadUnsignedArtifact takes the artifact of a request that was submitted without one.
+func (s *service) UploadUnsignedArtifact(ctx context.Context, r api.UploadUnsignedArtifactRequestObject) (api.UploadUnsignedArtifactResponseObject, error) {
+	id, err := requestID(r.SigningRequestID)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.signing.UploadArtifact(ctx, actorOf(ctx), id, bodyReader{r.Body})
+	return reply[api.UploadUnsignedArtifactResponseObject](api.UploadUnsignedArtifact202Response{}, err)
+}
+
+// bodyReader tells a failure to read the body from one of the server.
+type bodyReader struct{ body io.Reader }
+
+// Read reads the body.
+func (b bodyReader) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	if err != nil && err != io.EOF {
+		err = requestError(err)
+	}
+	return n, err
+}
+
+// SubmitWithArtifactRetrievalLink makes a signing request whose artifact the server retrieves.
+func (s *service) SubmitWithArtifactRetrievalLink(ctx context.Context, r api.SubmitWithArtifactRetrievalLinkRequestObject) (api.SubmitWithArtifactRetrievalLinkResponseObject, error) {
+	request, err := s.submitForm(ctx, r.Body, r.Params.IdempotencyKey, func(sub *signing.Submission, f *form, _ *staging) (err error) {
+		sub.Link = &signing.Link{URL: f.text("artifactRetrievalLink.url"), FileName: f.text("artifactRetrievalLink.fileName"), SHA256: f.text("artifactRetrievalLink.sha256Hash")}
+		sub.Link.Headers, err = linkHeaders(f)
+		return err
+	}, "")
+	if err != nil {
+		return nil, err
+	}
+	return api.SubmitWithArtifactRetrievalLink201JSONResponse{SubmittedJSONResponse: submittedResponse(ctx, request)}, nil
+}
+
+// linkHeaders reads the headers of a retrieval link, which travel as pairs of artifactRetrievalLink.httpHeaders[N].key and
+// .value, counted from 0.
+func linkHeaders(f *form) (map[string]string, error) {
+	const field = "artifactRetrievalLink.httpHeaders"
+	var headers map[string]string
+	for i := range maxParts {
+		name, value := f.text(fmt.Sprintf("%s[%d].key", field, i)), f.text(fmt.Sprintf("%s[%d].value", field, i))
+		if name == "" {
+			if value != "" {
+				return nil, signing.Invalid(pascalName(field), "The header with index %d has a value but no key.", i)
+			}
+			break
+		}
+		if headers == nil {
+			headers = map[string]string{}
+		}
+		if _, twice := headers[name]; twice {
+			return nil, signing.Invalid(pascalName(field), "The header '%s' is given more than once.", truncate(name, 100))
+		}
+		headers[name] = value
+	}
+	return headers, nil
 }
 
 // submission reads the fields of a submission.
@@ -182,6 +289,7 @@ func (s *service) ResubmitSigningRequest(ctx context.Context, r api.ResubmitSign
 	re := signing.Resubmission{
 		PolicySlug: body.SigningPolicySlug, Description: body.Description,
 		CancellationTimeout: time.Duration(body.CancellationTimeoutInSeconds) * time.Second,
+		CurrentSettings:     body.CurrentSettings, IdempotencyKey: r.Params.IdempotencyKey,
 	}
 	if n := body.CancellationTimeoutInSeconds; n < 0 || n > maxTimeoutSeconds {
 		return nil, signing.Invalid(pascalName(fieldTimeout), "The value must be a whole number from 0 to %d.", maxTimeoutSeconds)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -52,8 +53,8 @@ func without(list []string, names ...string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(names, s) })
 }
 
-// walks holds one row for each route of the contract.
-var walks = map[string]walk{
+// requestWalks, managementWalks: one row for each route of the contract.
+var requestWalks = map[string]walk{
 	"GET /healthz":                    {public: true, path: fixed("/Api/healthz")},
 	"GET /v1/Meta/SystemInfo":         {public: true, path: fixed("/Api/v1/Meta/SystemInfo")},
 	"GET /artifact-configuration.xsd": {public: true, path: fixed("/Api/artifact-configuration.xsd")},
@@ -164,6 +165,8 @@ func onCSR(suffix string) func(*testing.T, *world) string {
 func TestEveryRouteAsEveryone(t *testing.T) {
 	t.Parallel()
 	all := generatedPatterns()
+	walks := maps.Clone(requestWalks)
+	maps.Copy(walks, managementWalks)
 	for pattern := range walks {
 		if !slices.Contains(all, pattern) {
 			t.Errorf("the table has %s, the contract does not", pattern)
@@ -193,7 +196,7 @@ func (row walk) walk(t *testing.T, w *world, pattern string) {
 		}
 		b.content = strings.ReplaceAll(b.content, "$NEW", "new-"+string(signing.NewID()))
 		if !row.public {
-			path = "/Api/v1/" + organization + path
+			path = "/Api/" + strings.Split(route, "/")[1] + "/" + organization + path
 		}
 		resp := w.send(t, authorization, method, path, b)
 		text := readBody(t, resp)

@@ -62,6 +62,7 @@ type world struct {
 	auth    *auth.Service
 	db      *store.DB
 	blobs   signing.Blobs
+	fetcher fetcher
 	seeded
 }
 
@@ -135,10 +136,27 @@ func openWorld(ctx context.Context, dir string) (*world, error) {
 		return nil, err
 	}
 	w.signing = signing.New(signing.Config{Store: w.db, Blobs: w.blobs, Keys: software.New(keeper, template.keys), TempDir: dir,
-		Limits: signing.Limits{ArtifactBytes: 4 << 20}})
+		Secrets: keeper, Fetcher: &w.fetcher, Limits: signing.Limits{ArtifactBytes: 4 << 20}})
 	operations := New(Config{Signing: w.signing, Auth: w.auth, Version: "1.2.3", Ready: w.db.Ping, Log: log})
 	w.handler, err = NewHandler(operations, Options{Log: log, MaxArtifactBytes: 4 << 20})
 	return w, err
+}
+
+// fetcher serves the example program at every https URL, to who sends the right header if it wants one.
+type fetcher struct{ header, value string }
+
+func (*fetcher) Check(url string) error {
+	if !strings.HasPrefix(url, "https://") {
+		return errors.New("The URL must begin with https://.")
+	}
+	return nil
+}
+
+func (f *fetcher) Fetch(_ context.Context, _ string, headers map[string]string) (io.ReadCloser, error) {
+	if headers[f.header] != f.value {
+		return nil, &signing.FetchError{Message: "the server answered 401"}
+	}
+	return io.NopCloser(bytes.NewReader(examplePE)), nil
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,53 @@
+package httpapi
+
+import (
+	"github.com/countersign-dev/countersign/api"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+// reply returns the response of an operation, or nothing but the error.
+func reply[R any](response R, err error) (R, error) {
+	if err != nil {
+		var none R
+		return none, err
+	}
+	return response, nil
+}
+
+// expected returns the version that a body without anything else names; none is 0, which is not checked.
+func expected(body *api.ExpectedVersion) int {
+	if body == nil {
+		return 0
+	}
+	return body.Version
+}
+
+// overlay returns the given value, or the current one when none is given.
+func overlay[T any](given *T, current T) T {
+	if given == nil {
+		return current
+	}
+	return *given
+}
+
+// subjectsFrom reads subjects. Ids are canonical or, when they are no GUIDs, as they came: the domain finds nobody by them.
+func subjectsFrom(list []api.Subject) []signing.Subject {
+	out := make([]signing.Subject, 0, len(list))
+	for _, s := range list {
+		id := signing.ID(s.ID)
+		if canonical, ok := signing.ParseID(s.ID); ok {
+			id = canonical
+		}
+		out = append(out, signing.Subject{Kind: signing.SubjectKind(s.Kind), ID: id})
+	}
+	return out
+}
+
+// subjectsGiven is subjectsFrom for a list that may be absent.
+func subjectsGiven(list *[]api.Subject) *[]signing.Subject {
+	if list == nil {
+		return nil
+	}
+	out := subjectsFrom(*list)
+	return &out
+}

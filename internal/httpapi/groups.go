@@ -1,0 +1,181 @@
+package httpapi
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/countersign-dev/countersign/api"
+	"github.com/countersign-dev/countersign/internal/auth"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+func groupOf(l links, g *signing.Group) api.UserGroup {
+	return api.UserGroup{UserGroupID: string(g.ID), Name: g.Name, Description: g.Description, Members: orEmpty(subjectsOf(g.Members)),
+		CreatedAt: g.CreatedAt, Link: l.resource(string(g.OrganizationID), "UserGroups", string(g.ID)), Version: g.Version}
+}
+
+// ListUserGroups lists the groups.
+func (s *service) ListUserGroups(ctx context.Context, _ api.ListUserGroupsRequestObject) (api.ListUserGroupsResponseObject, error) {
+	list, err := s.signing.Groups(ctx, actorOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	answer := api.ListUserGroups200JSONResponse{}
+	for _, g := range list {
+		answer = append(answer, groupOf(exchangeOf(ctx).links, g))
+	}
+	return answer, nil
+}
+
+// CreateUserGroup makes a group.
+func (s *service) CreateUserGroup(ctx context.Context, r api.CreateUserGroupRequestObject) (api.CreateUserGroupResponseObject, error) {
+	a := actorOf(ctx)
+	g, err := s.signing.CreateGroup(ctx, a, signing.GroupEdit{Name: &r.Body.Name, Description: r.Body.Description, Members: subjectsGiven(r.Body.Members)})
+	if err != nil {
+		return nil, err
+	}
+	s.auth.Forget(a.OrganizationID)
+	body := groupOf(exchangeOf(ctx).links, g)
+	return api.CreateUserGroup201JSONResponse{Body: body, Headers: api.CreateUserGroup201ResponseHeaders{Location: body.Link}}, nil
+}
+
+func (s *service) group(ctx context.Context, id string) (*signing.Group, error) {
+	list, err := s.signing.Groups(ctx, actorOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(list, func(g *signing.Group) bool { return strings.EqualFold(string(g.ID), id) })
+	if i < 0 {
+		return nil, signing.Errorf(signing.KindNotFound, "There is no such group.")
+	}
+	return list[i], nil
+}
+
+// GetUserGroup returns a group.
+func (s *service) GetUserGroup(ctx context.Context, r api.GetUserGroupRequestObject) (api.GetUserGroupResponseObject, error) {
+	g, err := s.group(ctx, r.GroupID)
+	if err != nil {
+		return nil, err
+	}
+	return api.GetUserGroup200JSONResponse(groupOf(exchangeOf(ctx).links, g)), nil
+}
+
+// editGroup changes a group. What its members may from now on holds at once.
+func (s *service) editGroup(ctx context.Context, id string, change func(*signing.Group) signing.GroupEdit) (api.UserGroup, error) {
+	a := actorOf(ctx)
+	g, err := s.group(ctx, id)
+	if err != nil {
+		return api.UserGroup{}, err
+	}
+	if g, err = s.signing.EditGroup(ctx, a, g.ID, change(g)); err != nil {
+		return api.UserGroup{}, err
+	}
+	s.auth.Forget(a.OrganizationID)
+	return groupOf(exchangeOf(ctx).links, g), nil
+}
+
+// EditUserGroup changes a group's name or description.
+func (s *service) EditUserGroup(ctx context.Context, r api.EditUserGroupRequestObject) (api.EditUserGroupResponseObject, error) {
+	g, err := s.editGroup(ctx, r.GroupID, func(*signing.Group) signing.GroupEdit {
+		return signing.GroupEdit{Name: r.Body.Name, Description: r.Body.Description, Version: r.Body.Version}
+	})
+	return reply[api.EditUserGroupResponseObject](api.EditUserGroup200JSONResponse(g), err)
+}
+
+// ChangeUserGroupMembers replaces a group's members.
+func (s *service) ChangeUserGroupMembers(ctx context.Context, r api.ChangeUserGroupMembersRequestObject) (api.ChangeUserGroupMembersResponseObject, error) {
+	if r.Body.Members == nil {
+		return nil, signing.Invalid("Members", "The members are required; an empty list removes all.")
+	}
+	g, err := s.editGroup(ctx, r.GroupID, func(*signing.Group) signing.GroupEdit {
+		return signing.GroupEdit{Members: subjectsGiven(&r.Body.Members), Version: r.Body.Version}
+	})
+	return reply[api.ChangeUserGroupMembersResponseObject](api.ChangeUserGroupMembers200JSONResponse(g), err)
+}
+
+// ModifyUserGroupMembers adds and removes members. Of two changes at the same time one is refused.
+func (s *service) ModifyUserGroupMembers(ctx context.Context, r api.ModifyUserGroupMembersRequestObject) (api.ModifyUserGroupMembersResponseObject, error) {
+	g, err := s.editGroup(ctx, r.GroupID, func(g *signing.Group) signing.GroupEdit {
+		removed := subjectsFrom(r.Body.Remove)
+		members := slices.DeleteFunc(slices.Clone(g.Members), func(m signing.Subject) bool { return slices.Contains(removed, m) })
+		members = append(members, subjectsFrom(r.Body.Add)...)
+		return signing.GroupEdit{Members: &members, Version: g.Version}
+	})
+	return reply[api.ModifyUserGroupMembersResponseObject](api.ModifyUserGroupMembers200JSONResponse(g), err)
+}
+
+func buildSystemOf(l links, t *signing.TrustedBuildSystem) api.TrustedBuildSystem {
+	return api.TrustedBuildSystem{TrustedBuildSystemID: string(t.ID), Slug: t.Slug, Name: t.Name, Description: t.Description, Type: t.Type,
+		CreatedAt: t.CreatedAt, Link: l.resource(string(t.OrganizationID), "TrustedBuildSystems", t.Slug), Version: t.Version}
+}
+
+// buildSystem finds a trusted build system by slug.
+func (s *service) buildSystem(ctx context.Context, slug string) (*signing.TrustedBuildSystem, error) {
+	list, err := s.signing.TrustedBuildSystems(ctx, actorOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(list, func(t *signing.TrustedBuildSystem) bool { return strings.EqualFold(t.Slug, slug) })
+	if i < 0 {
+		return nil, signing.Errorf(signing.KindNotFound, "There is no trusted build system with slug '%s'.", truncate(slug, 100))
+	}
+	return list[i], nil
+}
+
+// ListTrustedBuildSystems lists the trusted build systems.
+func (s *service) ListTrustedBuildSystems(ctx context.Context, _ api.ListTrustedBuildSystemsRequestObject) (api.ListTrustedBuildSystemsResponseObject, error) {
+	list, err := s.signing.TrustedBuildSystems(ctx, actorOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	answer := api.ListTrustedBuildSystems200JSONResponse{}
+	for _, t := range list {
+		answer = append(answer, buildSystemOf(exchangeOf(ctx).links, t))
+	}
+	return answer, nil
+}
+
+// GetTrustedBuildSystem returns a trusted build system.
+func (s *service) GetTrustedBuildSystem(ctx context.Context, r api.GetTrustedBuildSystemRequestObject) (api.GetTrustedBuildSystemResponseObject, error) {
+	t, err := s.buildSystem(ctx, r.TrustedBuildSystemSlug)
+	if err != nil {
+		return nil, err
+	}
+	return api.GetTrustedBuildSystem200JSONResponse(buildSystemOf(exchangeOf(ctx).links, t)), nil
+}
+
+// AddCustomTrustedBuildSystem adds a trusted build system with a token.
+func (s *service) AddCustomTrustedBuildSystem(ctx context.Context, r api.AddCustomTrustedBuildSystemRequestObject) (api.AddCustomTrustedBuildSystemResponseObject, error) {
+	a := actorOf(ctx)
+	t, err := s.signing.AddTrustedBuildSystem(ctx, a, signing.TrustedBuildSystemEdit{Slug: &r.Body.Slug, Name: &r.Body.Name, Description: r.Body.Description})
+	if err != nil {
+		return nil, err
+	}
+	token, _, err := s.auth.IssueToken(ctx, a, signing.BuildSystemToken, t.ID, auth.TokenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	body := api.AddedTrustedBuildSystem{TrustedBuildSystem: buildSystemOf(exchangeOf(ctx).links, t), TrustedBuildSystemToken: token}
+	return api.AddCustomTrustedBuildSystem201JSONResponse{Body: body, Headers: api.AddCustomTrustedBuildSystem201ResponseHeaders{Location: body.TrustedBuildSystem.Link}}, nil
+}
+
+// EditTrustedBuildSystem changes a trusted build system.
+func (s *service) EditTrustedBuildSystem(ctx context.Context, r api.EditTrustedBuildSystemRequestObject) (api.EditTrustedBuildSystemResponseObject, error) {
+	b := r.Body
+	t, err := s.signing.EditTrustedBuildSystem(ctx, actorOf(ctx), r.TrustedBuildSystemSlug, signing.TrustedBuildSystemEdit{Slug: b.Slug, Name: b.Name, Description: b.Description, Version: b.Version})
+	if err != nil {
+		return nil, err
+	}
+	return api.EditTrustedBuildSystem200JSONResponse(buildSystemOf(exchangeOf(ctx).links, t)), nil
+}
+
+// RegenerateTrustedBuildSystemToken replaces the tokens of a trusted build system by a new one.
+func (s *service) RegenerateTrustedBuildSystemToken(ctx context.Context, r api.RegenerateTrustedBuildSystemTokenRequestObject) (api.RegenerateTrustedBuildSystemTokenResponseObject, error) {
+	t, err := s.buildSystem(ctx, r.TrustedBuildSystemSlug)
+	if err != nil {
+		return nil, err
+	}
+	token, _, err := s.auth.RegenerateToken(ctx, actorOf(ctx), signing.BuildSystemToken, t.ID, "", auth.TokenOptions{})
+	return reply[api.RegenerateTrustedBuildSystemTokenResponseObject](api.RegenerateTrustedBuildSystemToken200JSONResponse{TrustedBuildSystemToken: token}, err)
+}

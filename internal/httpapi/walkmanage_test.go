@@ -1,0 +1,201 @@
+package httpapi
+
+import (
+	"testing"
+
+	"github.com/countersign-dev/countersign/internal/auth"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+var (
+	userSeers     = []string{globalAdmin, userAdmin, projectAdmin, globalReader}
+	userAdmins    = []string{globalAdmin, userAdmin}
+	auditors      = []string{globalAdmin, globalReader}
+	systemSeers   = []string{globalAdmin, projectAdmin, globalReader}
+	globalAdmins  = []string{globalAdmin}
+	projectAdmins = []string{globalAdmin, projectAdmin}
+	configurers   = []string{globalAdmin, projectAdmin, configurator}
+)
+
+// managementWalks are the rows of what manages people, projects and certificates.
+var managementWalks = map[string]walk{
+	"POST /v1/{organizationId}/SigningRequests/SubmitWithoutArtifact": {
+		path: fixed("/SigningRequests/SubmitWithoutArtifact"), ok: 201, may: submitters, abroad: 400,
+		body: formBody("projectSlug", "demo", "signingPolicySlug", "test-signing", "unsignedArtifactMetadata.fileName", "app.exe"),
+	},
+	"POST /v1/{organizationId}/SigningRequests/SubmitWithArtifactRetrievalLink": {
+		path: fixed("/SigningRequests/SubmitWithArtifactRetrievalLink"), ok: 201, may: submitters, abroad: 400,
+		body: formBody("projectSlug", "demo", "signingPolicySlug", "test-signing", "artifactRetrievalLink.url", "https://ci.example/app.exe", "artifactRetrievalLink.fileName", "app.exe"),
+	},
+	"POST /v1/{organizationId}/SigningRequests/{signingRequestId}/UploadUnsignedArtifact": {
+		path: onAwaited("/UploadUnsignedArtifact"), ok: 202, may: []string{requester}, hidden: noRequest, body: body{content: string(examplePE)},
+	},
+
+	"GET /v1/{organizationId}/Organization":       {path: fixed("/Organization"), may: members, abroad: 200},
+	"POST /v1/{organizationId}/Organization/Edit": {path: fixed("/Organization/Edit"), body: jsonBody(`{"retentionDays":30}`), may: globalAdmins, abroad: 200},
+
+	"GET /v1/{organizationId}/InteractiveUsers": {path: fixed("/InteractiveUsers"), may: userSeers, abroad: 200},
+	"POST /v1/{organizationId}/InteractiveUsers": {
+		path: fixed("/InteractiveUsers"), body: jsonBody(`{"name":"$NEW","email":"$NEW@acme.example"}`), ok: 201, may: userAdmins, abroad: 201,
+	},
+	"GET /v1/{organizationId}/InteractiveUsers/Me": { // the CI user is none
+		path: fixed("/InteractiveUsers/Me"), may: without(members, ciUser), hidden: []string{ciUser}, abroad: 200,
+	},
+	"GET /v1/{organizationId}/InteractiveUsers/{userId}":                     {path: onUser(signing.Interactive, ""), may: userSeers},
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit":               {path: onUser(signing.Interactive, "/Edit"), body: jsonBody(`{"description":"x"}`), may: userAdmins},
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate":           {path: onUser(signing.Interactive, "/Activate"), may: userAdmins},
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate":         {path: onUser(signing.Interactive, "/Deactivate"), may: userAdmins},
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite":           {path: onUser(signing.Interactive, "/Reinvite"), may: userAdmins},
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken": {path: onUser(signing.Interactive, "/RegenerateApiToken")}, // its owner alone
+	"GET /v1/{organizationId}/CIUsers":                                       {path: fixed("/CIUsers"), may: userSeers, abroad: 200},
+	"POST /v1/{organizationId}/CIUsers":                                      {path: fixed("/CIUsers"), body: jsonBody(`{"name":"$NEW"}`), ok: 201, may: userAdmins, abroad: 201},
+	"GET /v1/{organizationId}/CIUsers/Me":                                    {path: fixed("/CIUsers/Me"), may: []string{ciUser}, hidden: without(members, ciUser)},
+	"GET /v1/{organizationId}/CIUsers/{userId}":                              {path: onUser(signing.CI, ""), may: userSeers},
+	"POST /v1/{organizationId}/CIUsers/{userId}/Edit":                        {path: onUser(signing.CI, "/Edit"), body: jsonBody(`{"description":"x"}`), may: userAdmins},
+	"POST /v1/{organizationId}/CIUsers/{userId}/Activate":                    {path: onUser(signing.CI, "/Activate"), may: userAdmins},
+	"POST /v1/{organizationId}/CIUsers/{userId}/Deactivate":                  {path: onUser(signing.CI, "/Deactivate"), may: userAdmins},
+	"POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken":          {path: onUser(signing.CI, "/RegenerateApiToken"), may: userAdmins},
+
+	"GET /v1/{organizationId}/UserGroups":                          {path: fixed("/UserGroups"), may: userSeers, abroad: 200},
+	"POST /v1/{organizationId}/UserGroups":                         {path: fixed("/UserGroups"), body: jsonBody(`{"name":"$NEW"}`), ok: 201, may: userAdmins, abroad: 201},
+	"GET /v1/{organizationId}/UserGroups/{groupId}":                {path: onGroup(""), may: userSeers},
+	"POST /v1/{organizationId}/UserGroups/{groupId}/Edit":          {path: onGroup("/Edit"), body: jsonBody(`{"description":"x"}`), may: userAdmins},
+	"POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers": {path: onGroup("/ChangeMembers"), body: jsonBody(`{"members":[]}`), may: userAdmins},
+	"POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers": {path: onGroup("/ModifyMembers"), body: jsonBody(`{}`), may: userAdmins},
+
+	"GET /v1/{organizationId}/TrustedBuildSystems": {path: fixed("/TrustedBuildSystems"), may: systemSeers, abroad: 200},
+	"POST /v1/{organizationId}/TrustedBuildSystems/AddCustom": {
+		path: fixed("/TrustedBuildSystems/AddCustom"), body: jsonBody(`{"slug":"$NEW","name":"x"}`), ok: 201, may: globalAdmins, abroad: 201,
+	},
+	"GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}": {path: fixed("/TrustedBuildSystems/jenkins"), may: systemSeers},
+	"POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit": {
+		path: fixed("/TrustedBuildSystems/jenkins/Edit"), body: jsonBody(`{"description":"x"}`), may: globalAdmins,
+	},
+	"POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken": {
+		path: onBuildSystem("/RegenerateTrustedBuildSystemToken"), may: globalAdmins,
+	},
+
+	"GET /v1/{organizationId}/AuditLog/Events":        {path: fixed("/AuditLog/Events"), may: auditors, abroad: 200},
+	"GET /v1/{organizationId}/AuditLog/Events/Export": {path: fixed("/AuditLog/Events/Export"), may: auditors, abroad: 200},
+	"GET /v1-pre/{organizationId}/AuditLog/Events":    {path: fixed("/AuditLog/Events"), may: auditors, abroad: 200},
+
+	"POST /v1/{organizationId}/Projects": {path: fixed("/Projects"), body: jsonBody(`{"slug":"$NEW","name":"x"}`), ok: 201, may: projectAdmins, abroad: 201},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/Edit": {
+		path: fixed("/Projects/demo/Edit"), body: jsonBody(`{"description":"x"}`), may: configurers, hidden: noProject,
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/Activate":   {path: fixed("/Projects/demo/Activate"), may: projectAdmins, hidden: noProject},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/Deactivate": {path: fixed("/Projects/demo/Deactivate"), may: projectAdmins, hidden: noProject},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/SetDefaultArtifactConfiguration": {
+		path: fixed("/Projects/demo/SetDefaultArtifactConfiguration"), body: jsonBody(`{"artifactConfigurationSlug":"zip"}`), may: configurers, hidden: noProject,
+	},
+	"GET /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks": {
+		path: fixed("/Projects/demo/TrustedBuildSystemLinks"), may: systemSeers, hidden: noProject,
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks": {
+		path: fixed("/Projects/demo/TrustedBuildSystemLinks"), body: jsonBody(`{"trustedBuildSystemSlug":"jenkins"}`), may: projectAdmins, hidden: noProject,
+	},
+	"DELETE /v1/{organizationId}/Projects/{projectSlug}/TrustedBuildSystemLinks/{trustedBuildSystemSlug}": {
+		path: onLink, may: projectAdmins, hidden: noProject,
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations": {
+		path: fixed("/Projects/demo/ArtifactConfigurations"), ok: 201, may: configurers, hidden: noProject,
+		body: jsonBody(`{"slug":"$NEW","name":"x","artifactConfigurationXml":"<artifact-configuration xmlns='http://signpath.io/artifact-configuration/v1'><pe-file><authenticode-sign/></pe-file></artifact-configuration>"}`),
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Edit": {
+		path: fixed("/Projects/demo/ArtifactConfigurations/zip/Edit"), body: jsonBody(`{"description":"x"}`), may: configurers, hidden: noProject,
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/EditXml": {
+		path: fixed("/Projects/demo/ArtifactConfigurations/zip/EditXml"), may: configurers, hidden: noProject,
+		body: jsonBody(`{"artifactConfigurationXml":"<artifact-configuration xmlns='http://signpath.io/artifact-configuration/v1'><pe-file><authenticode-sign/></pe-file></artifact-configuration>"}`),
+	},
+	"GET /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Versions": {
+		path: fixed("/Projects/demo/ArtifactConfigurations/zip/Versions"), may: projectSeers, hidden: noProject,
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Activate": {
+		path: fixed("/Projects/demo/ArtifactConfigurations/zip/Activate"), may: configurers, hidden: noProject,
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/ArtifactConfigurations/{artifactConfigurationSlug}/Deactivate": {
+		path: fixed("/Projects/demo/ArtifactConfigurations/zip/Deactivate"), may: configurers, hidden: noProject,
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies": {
+		path: fixed("/Projects/demo/SigningPolicies"), ok: 201, may: projectAdmins, hidden: noProject,
+		body: jsonBody(`{"slug":"$NEW","name":"x","certificateSlug":"test"}`),
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Edit": {
+		path: fixed("/Projects/demo/SigningPolicies/verified/Edit"), body: jsonBody(`{"requiredApprovals":1}`), may: projectAdmins, hidden: noProject,
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Activate": {
+		path: fixed("/Projects/demo/SigningPolicies/verified/Activate"), may: projectAdmins, hidden: noProject,
+	},
+	"POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate": {
+		path: fixed("/Projects/demo/SigningPolicies/verified/Deactivate"), may: projectAdmins, hidden: noProject,
+	},
+
+	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit":       {path: fixed("/Certificates/test/Edit"), body: jsonBody(`{"name":"x"}`), may: certAdmins},
+	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate":   {path: fixed("/Certificates/test/Activate"), may: certAdmins},
+	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate": {path: fixed("/Certificates/test/Deactivate"), may: certAdmins},
+}
+
+// onAwaited makes a request of the requester that waits for its artifact.
+func onAwaited(suffix string) func(*testing.T, *world) string {
+	return func(t *testing.T, w *world) string {
+		a := w.people[requester].actor
+		a.Groups = []signing.ID{w.group}
+		r, _, err := w.signing.Submit(t.Context(), a, signing.Submission{
+			Target: signing.Target{ProjectSlug: "demo", PolicySlug: "test-signing"}, Upload: &signing.Upload{FileName: "app.exe"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "/SigningRequests/" + string(r.ID) + suffix
+	}
+}
+
+// onUser makes a user of the kind.
+func onUser(kind signing.UserKind, suffix string) func(*testing.T, *world) string {
+	return func(t *testing.T, w *world) string {
+		n := signing.NewUser{Kind: kind, Name: string(signing.NewID())}
+		if kind == signing.Interactive {
+			n.Email = n.Name + "@acme.example"
+		}
+		u, err := w.signing.CreateUser(t.Context(), w.people[globalAdmin].actor, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "/" + string(kind) + "Users/" + string(u.ID) + suffix
+	}
+}
+
+// onGroup names the world's group.
+func onGroup(suffix string) func(*testing.T, *world) string {
+	return func(_ *testing.T, w *world) string { return "/UserGroups/" + string(w.group) + suffix }
+}
+
+// onBuildSystem makes a trusted build system.
+func onBuildSystem(suffix string) func(*testing.T, *world) string {
+	return func(t *testing.T, w *world) string {
+		slug := "tbs-" + string(signing.NewID())
+		by := w.people[globalAdmin].actor
+		s, err := w.signing.AddTrustedBuildSystem(t.Context(), by, signing.TrustedBuildSystemEdit{Slug: &slug, Name: &slug})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := w.auth.IssueToken(t.Context(), by, signing.BuildSystemToken, s.ID, auth.TokenOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		return "/TrustedBuildSystems/" + slug + suffix
+	}
+}
+
+// onLink links the trusted build system again, should it not be.
+func onLink(t *testing.T, w *world) string {
+	by := w.people[globalAdmin].actor
+	list, err := w.signing.TrustedBuildSystems(t.Context(), by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.signing.EditProject(t.Context(), by, "demo", signing.ProjectEdit{TrustedBuildSystems: &[]signing.ID{list[0].ID}}); err != nil {
+		t.Fatal(err)
+	}
+	return "/Projects/demo/TrustedBuildSystemLinks/JENKINS"
+}
