@@ -80,7 +80,7 @@ func TestNew(t *testing.T) {
 			}
 			answer(w, 200, api.SystemInfo{Product: "Countersign"})
 		}))
-		defer server.Close()
+		t.Cleanup(server.Close)
 		c, err := client.New(server.URL+base, "token", organization, client.WithTrustedBuildSystem("build"))
 		if err != nil {
 			t.Fatal(err)
@@ -257,6 +257,19 @@ func TestStall(t *testing.T) {
 	}
 }
 
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close()
+	c, err := client.New(server.URL, "token", organization, client.WithRetry(client.Retry{Attempts: 3, First: time.Millisecond, Longest: time.Millisecond}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Cancel(t.Context(), request, ""); err == nil || !strings.Contains(err.Error(), "the server cannot be reached; check its address, and that it runs") {
+		t.Error(err)
+	}
+}
+
 func TestCertificateErrorsAreFinal(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int32
@@ -290,7 +303,7 @@ func receive(t *testing.T, r *http.Request) received {
 	}
 	for m := multipart.NewReader(r.Body, params["boundary"]); ; {
 		p, err := m.NextPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return got
 		}
 		if err != nil {

@@ -27,7 +27,7 @@ func WriteFile(path string, mode fs.FileMode, replace bool, write func(*os.File)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails when all went well
+	defer func() { _ = os.Remove(f.Name()) }() // it has another name by then when all went well
 	if err := errors.Join(write(f), f.Sync(), f.Close()); err != nil {
 		return err
 	}

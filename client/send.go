@@ -55,7 +55,7 @@ func (d *doer) Do(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
 		r.Body = &sentBody{r.Body, w}
 	}
-	resp, err := d.http.Do(r)
+	resp, err := d.http.Do(r) //nolint:gosec // the caller says which server
 	if err != nil {
 		err = w.cause(err)
 		w.end()
@@ -75,7 +75,7 @@ func (c *Client) pause(ctx context.Context, attempt int, err error) bool {
 		return false
 	}
 	longest := min(c.retry.First<<min(attempt-1, 20), c.retry.Longest)
-	wait := longest/2 + rand.N(longest/2+1)
+	wait := longest/2 + rand.N(longest/2+1) //nolint:gosec // a pause is no secret
 	var e *Error
 	if errors.As(err, &e) && e.RetryAfter > wait {
 		wait = min(e.RetryAfter, c.retry.Longest)

@@ -89,7 +89,7 @@ func (c *demoCmd) Run(ctx context.Context, io console) (err error) {
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	defer closeQuietly(listener)
 	base := listenerURL(listener, false)
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return err
@@ -159,7 +159,7 @@ func writeFileWhole(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // it has another name by then when all went well
 	_, err = f.Write(content)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err

@@ -127,7 +127,7 @@ func TestHelp(t *testing.T) {
 	}
 	for _, n := range parser.Model.Leaves(true) {
 		var out bytes.Buffer
-		args := append(strings.Fields(n.FullPath())[1:], "--help")
+		args := strings.Fields(n.FullPath() + " --help")[1:]
 		if code := run(t.Context(), args, console{out: &out, err: &out}); code != exitOK {
 			t.Errorf("%s: exit code %d", n.FullPath(), code)
 		}

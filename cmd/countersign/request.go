@@ -112,9 +112,9 @@ func (f following) check() error {
 }
 
 // follow waits until the request is final, tells the steps, downloads the result and prints the outcome. A request that is
-// final, but not completed, is an error.
-func (f following) follow(ctx context.Context, io console, c *client.Client, o *outcome) error {
-	state, err := c.Wait(ctx, o.SigningRequestID, client.WaitOptions{Changed: func(s *api.SigningRequestState) {
+// final, but not completed, is an error. until, if any, ends the wait earlier.
+func (f following) follow(ctx context.Context, io console, c *client.Client, o *outcome, until func(*api.SigningRequestState) bool) error {
+	state, err := c.Wait(ctx, o.SigningRequestID, client.WaitOptions{Until: until, Changed: func(s *api.SigningRequestState) {
 		if !f.JSON {
 			fmt.Fprintf(io.err, "%s  %s\n", time.Now().Format(time.TimeOnly), describeState(s))
 		}
@@ -128,6 +128,9 @@ func (f following) follow(ctx context.Context, io console, c *client.Client, o *
 		}
 		return f.ended(ctx, err, fmt.Sprintf("; the request goes on, follow it with: countersign request wait %s", o.SigningRequestID))
 	}
+	if !o.IsFinalStatus {
+		return o.print(io, f.machine)
+	}
 	if o.Status != api.SigningRequestStatusCompleted {
 		return f.unsuccessful(ctx, io, c, o)
 	}
@@ -137,6 +140,10 @@ func (f following) follow(ctx context.Context, io console, c *client.Client, o *
 		}
 	}
 	return o.print(io, f.machine)
+}
+
+func waitsForApproval(s *api.SigningRequestState) bool {
+	return s.Status == api.SigningRequestStatusWaitingForApproval
 }
 
 // unsuccessful says why a final request was not completed.
@@ -300,7 +307,7 @@ func (f following) submitted(ctx context.Context, io console, c *client.Client, 
 		fmt.Fprintf(io.err, "Signing request %s\n%s\n", r.SigningRequestID, r.WebLink)
 	}
 	if wait || f.Output != "" {
-		return f.follow(ctx, io, c, o)
+		return f.follow(ctx, io, c, o, nil)
 	}
 	return o.print(io, f.machine)
 }
@@ -325,7 +332,8 @@ func openUpload(path string) (_ *client.Upload, done func(), err error) {
 type waitCmd struct {
 	connection
 	following
-	Request string `arg:"" help:"Id of the signing request."`
+	ForApproval bool   `help:"End the wait, successfully, also when the request waits for approval. Nothing is downloaded then." env:"-"`
+	Request     string `arg:"" help:"Id of the signing request."`
 }
 
 // Help is shown by kong.
@@ -348,7 +356,11 @@ func (w *waitCmd) Run(ctx context.Context, io console) error {
 	}
 	ctx, stop := w.within(ctx)
 	defer stop()
-	return w.follow(ctx, io, c, &outcome{SigningRequestID: w.Request})
+	o := &outcome{SigningRequestID: w.Request}
+	if w.ForApproval {
+		return w.follow(ctx, io, c, o, waitsForApproval)
+	}
+	return w.follow(ctx, io, c, o, nil)
 }
 
 type resubmitCmd struct {

@@ -179,9 +179,7 @@ func (s *scenario) resubmit(ctx context.Context, test string) (id, detail string
 }
 
 func (s *scenario) waitForApproval(ctx context.Context, id string) (string, error) {
-	state, err := s.ci.Wait(ctx, id, client.WaitOptions{Until: func(s *api.SigningRequestState) bool {
-		return s.Status == api.SigningRequestStatusWaitingForApproval
-	}})
+	state, err := s.ci.Wait(ctx, id, client.WaitOptions{Until: waitsForApproval})
 	if err != nil {
 		return "", err
 	}
