@@ -185,9 +185,16 @@ func (s *Service) ImportPFX(ctx context.Context, a Actor, n NewCertificate, pfx 
 // holds the key of: a CSR's first one, or a renewal. Missing intermediate certificates are taken from the
 // organization's other chains.
 func (s *Service) UploadCertificate(ctx context.Context, a Actor, slug string, file []byte) (*Certificate, error) {
+	var was Certificate
 	return edit[Certificate]{
-		event:  "Certificate.Uploaded",
-		load:   func(tx Tx) (*Certificate, error) { return tx.CertificateBySlug(ctx, a.OrganizationID, slug) },
+		event: "Certificate.Uploaded",
+		load: func(tx Tx) (*Certificate, error) {
+			c, err := tx.CertificateBySlug(ctx, a.OrganizationID, slug)
+			if err == nil {
+				was = *c
+			}
+			return c, err
+		},
 		permit: func(Tx, *Certificate) error { return require(a, OpManageCertificates, scope{}) },
 		apply: func(tx Tx, c *Certificate) error {
 			if len(file) > maxChain {
@@ -215,7 +222,21 @@ func (s *Service) UploadCertificate(ctx context.Context, a Actor, slug string, f
 			}
 			return nil
 		},
-		update:  func(tx Tx, c *Certificate) error { return tx.UpdateCertificate(ctx, c) },
+		update: func(tx Tx, c *Certificate) error {
+			if err := tx.UpdateCertificate(ctx, c); err != nil {
+				return err
+			}
+			policies, err := tx.Policies(ctx, a.OrganizationID, PolicyFilter{CertificateID: c.ID})
+			if err != nil {
+				return err
+			}
+			for _, p := range policies {
+				if err := s.approvalsFell(ctx, tx, a, p, p, &was, c); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		current: func(c *Certificate) int { return c.Version },
 		object:  certificateObject,
 	}.run(ctx, s, a)

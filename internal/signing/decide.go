@@ -132,11 +132,49 @@ func (s *Service) reopenApproval(ctx context.Context, tx Tx, r *Request, given, 
 	if err := tx.UpdateRequest(ctx, r); err != nil {
 		return err
 	}
+	return s.recordFallen(ctx, tx, Countersign(r.OrganizationID), r, given, required)
+}
+
+// approvalsFell tells the approvers of requests that wait under a policy, and have approvals already, that those no longer
+// count, because the policy or its certificate is not what it was.
+func (s *Service) approvalsFell(ctx context.Context, tx Tx, a Actor, was, is *Policy, wasCertificate, isCertificate *Certificate) error {
+	filter := RequestFilter{PolicyIDs: []ID{is.ID}, Statuses: []Status{WaitingForApproval}, Limit: maxPage}
+	for {
+		rows, err := tx.RequestRows(ctx, is.OrganizationID, filter)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for _, row := range rows {
+			filter.After = row.ID
+			r, err := tx.LockRequest(ctx, row.OrganizationID, row.ID)
+			if err != nil {
+				return err
+			}
+			before := binding(r, was, wasCertificate)
+			if r.Workflow != WorkflowWaitingForApproval || before == binding(r, is, isCertificate) {
+				continue
+			}
+			approvals, err := tx.Approvals(ctx, r.ID)
+			if err != nil {
+				return err
+			}
+			given := countApprovals(approvals, before)
+			if given == 0 {
+				continue
+			}
+			if err := s.recordFallen(ctx, tx, a, r, given, is.Rules.RequiredApprovals); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *Service) recordFallen(ctx context.Context, tx Tx, a Actor, r *Request, given, required int) error {
 	const reason = "The signing policy or its certificate changed after the approvals."
-	if err := s.announce(ctx, tx, r, EventApprovalsFell, Countersign(r.OrganizationID), reason); err != nil {
+	if err := s.announce(ctx, tx, r, EventApprovalsFell, a, reason); err != nil {
 		return err
 	}
-	return s.record(ctx, tx, Countersign(r.OrganizationID), "SigningRequest.ApprovalsFell", requestObject(r), map[string]any{
+	return s.record(ctx, tx, a, "SigningRequest.ApprovalsFell", requestObject(r), map[string]any{
 		"reason": reason, "approvals": given, "requiredApprovals": required,
 	})
 }

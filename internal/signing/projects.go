@@ -422,21 +422,38 @@ func (s *Service) CreatePolicy(ctx context.Context, a Actor, project string, e P
 
 // EditPolicy changes a signing policy. Approvals of waiting requests fall, because they were given under other rules.
 func (s *Service) EditPolicy(ctx context.Context, a Actor, project, slug string, e PolicyEdit) (*Policy, error) {
-	var p *Project
+	var (
+		p   *Project
+		was Policy
+	)
 	return edit[Policy]{
 		event: "SigningPolicy.Edited",
 		load: func(tx Tx) (policy *Policy, err error) {
 			if p, err = s.visibleProject(ctx, tx, a, project); err != nil {
 				return nil, err
 			}
-			return tx.PolicyBySlug(ctx, a.OrganizationID, p.ID, slug)
+			if policy, err = tx.PolicyBySlug(ctx, a.OrganizationID, p.ID, slug); err == nil {
+				was = *policy
+			}
+			return policy, err
 		},
 		permit: func(_ Tx, policy *Policy) error {
 			return require(a, OpManagePolicies, scope{project: p, policy: policy})
 		},
 		apply: func(tx Tx, policy *Policy) error { return applyPolicy(ctx, tx, policy, e) },
 		update: func(tx Tx, policy *Policy) error {
-			return taken(tx.UpdatePolicy(ctx, policy), "Slug", "Another signing policy of the project has the slug '%s' already, or somebody changed this one meanwhile.", policy.Slug)
+			if err := tx.UpdatePolicy(ctx, policy); err != nil {
+				return taken(err, "Slug", "Another signing policy of the project has the slug '%s' already, or somebody changed this one meanwhile.", policy.Slug)
+			}
+			before, err := tx.Certificate(ctx, a.OrganizationID, was.CertificateID)
+			if err != nil {
+				return err
+			}
+			after, err := tx.Certificate(ctx, a.OrganizationID, policy.CertificateID)
+			if err != nil {
+				return err
+			}
+			return s.approvalsFell(ctx, tx, a, &was, policy, before, after)
 		},
 		version: e.Version, current: func(policy *Policy) int { return policy.Version },
 		object: policyObject,
