@@ -231,7 +231,7 @@ func TestProjectAndPolicyPages(t *testing.T) {
 	s := newScene(t, newWorld(t))
 	sam, ada := s.browser(t, s.Sam), s.browser(t, s.Ada)
 	sam.get(t, s.path("Projects")).wantText(t, "Acme App", "3 signing policies · 2 artifact configurations")
-	sam.get(t, s.path("Projects", "APP")).wantText(t, "Windows program", "Default", "https://github.com/acme/app", "1 user or groups", "You may submit")
+	sam.get(t, s.path("Projects", "APP")).wantText(t, "Windows program", "Default", "https://github.com/acme/app", "1 user or group", "You may submit")
 	ada.get(t, s.path("Projects", "app")).wantText(t, "Rob Reader").wantNoText(t, "You may submit")
 	policy := s.path("Projects", "app", "SigningPolicies", "release-signing")
 	org := string(s.Ada.OrganizationID)

@@ -1,5 +1,5 @@
 // Bundles the pages' style, scripts, fonts and icons into dist/, which the Go program embeds. Run by `make build`.
-import { readFile, rm, writeFile, readdir } from "node:fs/promises";
+import { copyFile, readFile, rm, writeFile, readdir } from "node:fs/promises";
 import { build } from "esbuild";
 
 // The icons that the pages use, by their names in Bootstrap Icons. A name that does not exist fails the build.
@@ -32,3 +32,4 @@ const symbols = await Promise.all(icons.map(async (name) => {
   return `<symbol id="${name}" viewBox="${viewBox}">${paths.replace(/\s*\n\s*/g, "")}</symbol>`;
 }));
 await writeFile("dist/icons.svg", `<svg xmlns="http://www.w3.org/2000/svg">${symbols.join("")}</svg>\n`);
+await copyFile("src/icon.svg", "dist/icon.svg");

@@ -1,0 +1,266 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"github.com/countersign-dev/countersign/internal/oracle"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+// chromium starts a browser with an empty profile of its own. It talks to nobody but the test's server.
+func chromium(t *testing.T) context.Context {
+	t.Helper()
+	path := oracle.Need(t, "chromium")
+	b, err := loadBundle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !b.built() {
+		oracle.Missing(t, "the pages' assets are not built: run make assets")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("hide-scrollbars", true), chromedp.WSURLReadTimeout(2*soon),
+	)
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	ctx, closeTab := chromedp.NewContext(allocator)
+	t.Cleanup(func() { closeTab(); stop() })
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("start chromium: %v", err)
+	}
+	return ctx
+}
+
+// tab is a browser window with cookies of its own, and what went wrong in it.
+type tab struct {
+	ctx      context.Context
+	w        *world
+	mu       sync.Mutex
+	problems []string
+}
+
+// open makes a new window, in which the actor is signed in; nobody for the zero actor.
+func (w *world) openTab(t *testing.T, browser context.Context, a signing.Actor) *tab {
+	t.Helper()
+	ctx, stop := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
+	t.Cleanup(stop)
+	ctx, cancel := context.WithTimeout(ctx, 4*soon)
+	t.Cleanup(cancel)
+	b := &tab{ctx: ctx, w: w}
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("open a tab: %v", err)
+	}
+	err := chromedp.Listen(ctx, func(event any) {
+		text := ""
+		switch e := event.(type) {
+		case *runtime.EventExceptionThrown:
+			text = e.ExceptionDetails.Text
+		case *log.EventEntryAdded:
+			if e.Entry.Level == log.EntryLevelError && !strings.Contains(e.Entry.Text, "Failed to load resource") {
+				text = e.Entry.Text // such as a breach of the content security policy
+			}
+		case *network.EventRequestWillBeSent:
+			if u := e.Request.URL; !strings.HasPrefix(u, w.server.URL+"/") && !strings.HasPrefix(u, "data:") {
+				text = "a request to " + u
+			}
+		}
+		if text != "" {
+			b.mu.Lock()
+			b.problems = append(b.problems, text)
+			b.mu.Unlock()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call(t, b, log.Enable, cdp.Empty{})
+	call(t, b, network.Enable, network.EnableParams{})
+	call(t, b, runtime.Enable, cdp.Empty{})
+	if a.UserID != "" {
+		b.cookie(t, sessionCookie, w.cookies[a.UserID])
+	}
+	t.Cleanup(func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, p := range b.problems {
+			t.Errorf("in the browser: %s", p)
+		}
+	})
+	return b
+}
+
+// call sends a command of the DevTools protocol.
+func call[P, R any](t *testing.T, b *tab, command cdp.Command[P, R], params P) R {
+	t.Helper()
+	r, err := chromedp.Call(b.ctx, command, params)
+	if err != nil {
+		t.Fatalf("%s: %v", command.Method, err)
+	}
+	return r
+}
+
+func (b *tab) cookie(t *testing.T, name, value string) {
+	t.Helper()
+	call(t, b, network.SetCookie, network.SetCookieParams{Name: name, Value: value, URL: b.w.server.URL, HTTPOnly: ptr(true)})
+}
+
+func (b *tab) do(t *testing.T, actions ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	if err := chromedp.Do(b.ctx, actions...); err != nil {
+		b.stuck(t, err)
+	}
+}
+
+// stuck ends the test and tells what the page shows.
+func (b *tab) stuck(t *testing.T, err error) {
+	t.Helper()
+	where, _ := chromedp.Run(b.ctx, chromedp.Location())
+	text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`document.body.innerText.slice(0, 2000)`))
+	t.Fatalf("%v\nat %s:\n%s", err, where, text)
+}
+
+// open loads a page.
+func (b *tab) open(t *testing.T, path string) {
+	t.Helper()
+	b.do(t, chromedp.Navigate(b.w.server.URL+path))
+}
+
+// wait waits until an expression is true.
+func (b *tab) wait(t *testing.T, expression string) {
+	t.Helper()
+	for end := time.Now().Add(soon); ; {
+		_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(soon)))
+		if err == nil {
+			return
+		}
+		// Another page was loaded meanwhile; the expression is about that one, too.
+		if !strings.Contains(err.Error(), "navigated") && !strings.Contains(err.Error(), "Cannot find context") || time.Now().After(end) {
+			b.stuck(t, fmt.Errorf("waiting for %s: %w", expression, err))
+		}
+	}
+}
+
+// sees waits for a text to be seen.
+func (b *tab) sees(t *testing.T, text string) {
+	t.Helper()
+	b.wait(t, fmt.Sprintf(`document.body?.innerText.includes(%q)`, text))
+}
+
+// eval returns what an expression gives, once a promise is kept.
+func eval[T any](t *testing.T, b *tab, expression string) T {
+	t.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.stuck(t, err)
+	}
+	return v
+}
+
+// contrast lists the texts of a page whose contrast with what is behind them is too low (WCAG 2.2, success criterion
+// 1.4.3), and what sticks out of the page.
+const contrast = `(() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const rgba = (css) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = css; canvas.fillRect(0, 0, 1, 1); const d = canvas.getImageData(0, 0, 1, 1).data; return [d[0], d[1], d[2], d[3] / 255]; };
+  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
+  const light = (c) => { const [r, g, b] = c.slice(0, 3).map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c[3] > 0) layers.push(c); if (c[3] === 1) break; }
+    return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255, 1]);
+  };
+  const found = new Set();
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement, text = walker.currentNode.data.trim();
+    if (!text || !e.checkVisibility({visibilityProperty: true, opacityProperty: true}) || e.closest(".visually-hidden, .skip, :disabled, option")) continue;
+    const style = getComputedStyle(e), back = behind(e);
+    const a = light(over(rgba(style.color), back)), b = light(back);
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), size = parseFloat(style.fontSize);
+    const wanted = size >= 24 || size >= 18.66 && Number(style.fontWeight) >= 700 ? 3 : 4.5;
+    if (ratio < wanted) found.add("contrast " + ratio.toFixed(2) + " of " + JSON.stringify(text.slice(0, 40)) + " in " + e.tagName + "." + e.className);
+  }
+  if (document.documentElement.scrollWidth > innerWidth) {
+    for (const e of document.body.querySelectorAll("*")) if (e.getBoundingClientRect().right > innerWidth + 1 && !e.closest("pre, .site-nav")) { found.add("sticks out: " + e.tagName + "." + e.className); break; }
+  }
+  return [...found];
+})()`
+
+// TestScreenshots looks at every page in both themes and at two widths: texts have enough contrast, nothing sticks out, nothing
+// breaks the content security policy. With COUNTERSIGN_SCREENSHOTS set it leaves a picture of each there.
+func TestScreenshots(t *testing.T) {
+	t.Parallel()
+	browser := chromium(t)
+	s := newScene(t, newWorld(t))
+	pages := s.pages()
+	delete(pages, "submit-chosen")
+	delete(pages, "requests-none")
+	who := map[string]signing.Actor{"approve": s.Rita, "deny": s.Rita, "request-waiting": s.Rita, "dashboard": s.Sam}
+	pages["dashboard-approver"], who["dashboard-approver"] = s.path(), s.Rita
+	pages["dashboard-nothing"], who["dashboard-nothing"] = s.path(), s.Stan
+	pages["submit-nothing"], who["submit-nothing"] = s.path("Submit"), s.Stan
+	pages["sign-in"], who["sign-in"] = "/Web/SignIn", signing.Actor{}
+	u, err := s.CreateUser(t.Context(), s.Ada, signing.NewUser{Kind: signing.Interactive, Name: "Nina New", Email: "nina@acme.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, _, err := s.auth.Invite(t.Context(), s.Ada, u.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages["invitation"], who["invitation"] = "/Web/Invitation/"+code, signing.Actor{}
+	directory := os.Getenv("COUNTERSIGN_SCREENSHOTS")
+	tabs := map[signing.ID]*tab{}
+	for _, name := range sortedKeys(pages) {
+		actor, ok := who[name]
+		if !ok {
+			actor = s.Sam
+		}
+		if tabs[actor.UserID] == nil {
+			tabs[actor.UserID] = s.openTab(t, browser, actor)
+		}
+		b := tabs[actor.UserID]
+		for _, theme := range []string{"light", "dark"} {
+			b.cookie(t, themeCookie, theme)
+			for _, width := range []int64{1280, 390} {
+				call(t, b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 900, DeviceScaleFactor: 1, Mobile: width < 500})
+				b.open(t, pages[name])
+				eval[bool](t, b, `document.fonts.ready.then(() => true)`)
+				for _, problem := range eval[[]string](t, b, contrast) {
+					t.Errorf("%s, %s, %d px: %s", name, theme, width, problem)
+				}
+				if directory != "" {
+					b.screenshot(t, filepath.Join(directory, fmt.Sprintf("%s-%s-%d.png", name, theme, width)))
+				}
+			}
+		}
+	}
+}
+
+func (b *tab) screenshot(t *testing.T, path string) {
+	t.Helper()
+	picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(path, picture, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
