@@ -264,6 +264,8 @@ func TestRefusals(t *testing.T) {
 		field                 string
 	}{
 		{"no such token", "submit-slugs", "wrong", http.StatusUnauthorized, ""},
+		{"no such token, asked again without the file", "submit-no-file", "wrong", http.StatusUnauthorized, ""},
+		{"nothing is submitted without the file", "submit-no-file", w.token, http.StatusBadRequest, "Artifact"},
 		{"no trusted build system", "submit-origin", w.token, http.StatusForbidden, ""},
 		{"no such original", "resubmit", w.token, http.StatusBadRequest, "OriginalSigningRequestId"},
 	} {
@@ -294,7 +296,7 @@ func TestRecordedDialect(t *testing.T) {
 		}
 	}
 	files, err := filepath.Glob("testdata/requests/*.http")
-	if err != nil || len(files) != 7 {
+	if err != nil || len(files) != 8 {
 		t.Fatalf("%d recordings: %v", len(files), err)
 	}
 	index := regexp.MustCompile(`\[\d+\]`)

@@ -138,6 +138,12 @@ function Invoke-Call {
         }
         catch [System.Net.Http.HttpRequestException] {
             $problem = $_.Exception.Message
+            if ($Field) {
+                $refusal = Get-EarlyRefusal -Connection $Connection -Method $Method -Path $Path -Activity $Activity -Field $Field
+                if ($null -ne $refusal) {
+                    return $refusal
+                }
+            }
         }
         if ($watch.Elapsed.TotalSeconds + $pause -gt $Connection.ServiceUnavailableTimeout) {
             $message = '{0}: {1}. Gave up after {2:0} seconds (-ServiceUnavailableTimeoutInSeconds {3}); check -ApiUrl ({4}) and the network, then try again.' -f
@@ -150,6 +156,36 @@ function Invoke-Call {
         Write-Warning -Message ('{0}: {1}. Trying again in {2} seconds.' -f $Activity, $problem, $pause)
         Start-Sleep -Seconds $pause
     }
+}
+
+# A server may refuse an upload before it has read it, and close the connection: .NET then loses the answer. The form without
+# its files gets the same answer. Returns that answer, or null when the server does not refuse the caller.
+function Get-EarlyRefusal {
+    [CmdletBinding()]
+    [OutputType([System.Management.Automation.PSCustomObject])]
+    param(
+        [Parameter(Mandatory = $true)] [PSCustomObject] $Connection,
+        [Parameter(Mandatory = $true)] [string] $Method,
+        [Parameter(Mandatory = $true)] [string] $Path,
+        [Parameter(Mandatory = $true)] [string] $Activity,
+        [Parameter(Mandatory = $true)] [PSCustomObject[]] $Field
+    )
+
+    $texts = @($Field | Where-Object -FilterScript { $null -eq $_.Path })
+    if ($texts.Count -eq $Field.Count) {
+        return $null
+    }
+    $key = [System.Guid]::NewGuid().ToString()
+    try {
+        $reply = Send-Call -Connection $Connection -Method $Method -Path $Path -Activity $Activity -Field $texts -IdempotencyKey $key
+    }
+    catch [System.Net.Http.HttpRequestException] {
+        return $null
+    }
+    if ($reply.StatusCode -in 401, 403) {
+        return $reply
+    }
+    return $null
 }
 
 # Makes one call. Returns StatusCode, ReasonPhrase, Location (absolute, or null), RetryAfter (seconds, or null) and Text,

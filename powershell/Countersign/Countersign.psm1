@@ -270,7 +270,7 @@ function Submit-SigningRequest {
     if ($Resubmit) {
         $path = 'SigningRequests/Resubmit'
         $fields += New-TextField -Name 'OriginalSigningRequestId' -Value $OriginalSigningRequestId
-        if ($Parameters) {
+        if ($null -ne $Parameters -and $Parameters.Count -gt 0) {
             Write-Warning -Message '-Parameters have no effect with -Resubmit: the values of the original signing request are kept.'
         }
     }

@@ -47,6 +47,8 @@ static class Record
             Text("Origin.RepositoryData.CommitId", "bf458b27080c81eb1e316c63867a87fdb3b47211"),
             Text("Origin.RepositoryData.SourceControlManagementType", "git"),
             Text("Origin.RepositoryData.Url", "https://github.com/acme/app"));
+        Post("submit-no-file", "SubmitWithArtifact", "TOKEN",
+            Text("ProjectSlug", "app"), Text("SigningPolicySlug", "test-signing"), Text("Description", ""));
         Post("submit-link", "SubmitWithArtifactRetrievalLink", "TOKEN",
             Text("ProjectSlug", "app"), Text("SigningPolicySlug", "test-signing"), Text("Description", ""),
             Text("ArtifactRetrievalLink.Url", "https://files.example.com/my+program.exe"),
