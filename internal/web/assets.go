@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"io"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -84,6 +85,19 @@ func pack(name string, content []byte) (bundled, error) {
 
 // assetPath returns the address of a bundled file.
 func (x *exchange) assetPath(name string) string { return x.path("assets", x.bundle.version, name) }
+
+// siteIcon is the brand's mark, as browsers show it beside a page's title.
+const siteIcon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="#206bc4"/>` +
+	`<path d="M9 16.5l4.5 4.5L23 11.5M9 23.5h14" fill="none" stroke="#fff" stroke-width="2.8" stroke-linecap="round" stroke-linejoin="round"/></svg>`
+
+// icon serves the icon at the address where browsers look for it.
+func (x *exchange) icon() error {
+	h := x.w.Header()
+	h.Set("Content-Type", "image/svg+xml")
+	h.Set("Cache-Control", "public, max-age=86400")
+	_, err := io.WriteString(x.w, siteIcon)
+	return err
+}
 
 // asset serves a bundled file. Another version's address is unknown: its page is gone.
 func (x *exchange) asset() error {

@@ -88,6 +88,7 @@ func at(method, path string, a access, handle func(*exchange) error) route {
 // routes lists all pages and actions. The first match counts, so that words stand before what stands for any word.
 var routes = []route{
 	at("GET", "/", anyone, (*exchange).home),
+	at("GET", "/favicon.ico", anyone, (*exchange).icon),
 	at("GET", "/Web", anyone, (*exchange).home),
 	at("GET", "/Web/assets/{version}/{file}", anyone, (*exchange).asset),
 	at("GET", "/Web/SignIn", anyone, (*exchange).signInPage),
@@ -166,7 +167,10 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	x := s.begin(w, r)
 	defer x.end()
 	rt, values, other := find(r.Method, r.URL.Path)
+	err := x.identify() // first, because a page that says no has a header and forms, too
 	switch {
+	case err != nil:
+		x.fail(err)
 	case rt != nil:
 		x.values, x.route = values, strings.Join(rt.segments, "/")
 		if err := x.run(rt); err != nil {
@@ -185,9 +189,6 @@ func (x *exchange) run(rt *route) error {
 		if err := x.foreign.Check(x.r); err != nil {
 			return errForeign
 		}
-	}
-	if err := x.identify(); err != nil {
-		return err
 	}
 	if rt.access != anyone {
 		if err := x.requireMember(); err != nil {
