@@ -41,7 +41,7 @@ const (
 )
 
 // connect returns a client of a handler, with short pauses.
-func connect(t *testing.T, h http.HandlerFunc, opts ...client.Option) *client.Client {
+func connect(t testing.TB, h http.HandlerFunc, opts ...client.Option) *client.Client {
 	t.Helper()
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)

@@ -49,7 +49,7 @@ var ErrDigest = errors.New("client: the file that arrived has another SHA-256 th
 // Replace an existing file is an error that wraps [io/fs.ErrExist].
 func (c *Client) Download(ctx context.Context, id, path string, o DownloadOptions) (*Downloaded, error) {
 	d := &download{client: c, id: id, options: o, hash: sha256.New(), expected: strings.ToLower(o.SHA256)}
-	err := WriteFile(path, 0o666, o.Replace, func(f *os.File) error {
+	err := WriteFile(path, o.Replace, func(f *os.File) error {
 		d.file = f
 		return d.run(ctx)
 	})

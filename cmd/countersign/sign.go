@@ -161,20 +161,16 @@ func (s *signCmd) Run(ctx context.Context, io console) error {
 		}
 		return &exitError{exitFailure, fmt.Errorf("%s does not fit the artifact configuration; nothing was signed", s.In)}
 	}
-	out, mode := s.Out, fs.FileMode(0o666)
+	out := s.Out
 	if s.InPlace {
-		info, err := os.Stat(s.In)
-		if err != nil {
-			return err
-		}
-		out, mode = s.In, info.Mode().Perm()
+		out = s.In
 	}
 	options := artifact.SignOptions{Key: key, Chain: chain}
 	if pool != nil {
 		options.Timestamper = pool
 	}
 	var result *artifact.Result
-	err = client.WriteFile(out, mode, s.Force || s.InPlace, func(f *os.File) (err error) {
+	err = client.WriteFile(out, s.Force || s.InPlace, func(f *os.File) (err error) {
 		result, err = artifact.Sign(ctx, plan, src, f, options)
 		return err
 	})
