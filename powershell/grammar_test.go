@@ -24,7 +24,12 @@ type (
 		Broken, Chains, Strings, LooseFormats []place
 		Functions                             []function
 		Commands                              []command
+		Variables                             variables
 		Table                                 map[string][]string
+	}
+	variables struct {
+		Set   []string
+		Named []place
 	}
 	place struct {
 		Line int
@@ -33,11 +38,13 @@ type (
 	function struct {
 		place
 		Help       string
+		Variables  variables
 		Attributes []attribute
-		Parameters []struct {
-			Name, Type, Default string
-			Attributes          []attribute
-		}
+		Parameters []declaration
+	}
+	declaration struct {
+		Name, Type, Default string
+		Attributes          []attribute
 	}
 	attribute struct {
 		Name   string
@@ -48,8 +55,13 @@ type (
 		place
 		Source                string
 		Parameters, Variables []string
+		Own                   []string // parameters, without those of commands inside
 	}
 )
+
+func (d declaration) mandatory() bool {
+	return slices.ContainsFunc(d.Attributes, func(a attribute) bool { return a.Name == "Parameter" && a.Named["Mandatory"] == "$true" })
+}
 
 // installGrammar fetches the grammar that test/package-lock.json pins, unless it is there. It is the only judge of the
 // module's syntax on machines without PowerShell, so a test without it fails.
@@ -233,6 +245,64 @@ var builtIn = []string{
 }
 
 var exported = []string{"Submit-SigningRequest", "Get-SignedArtifact", "Get-CertificateByMicrosoftTemplateId"}
+
+// TestNames finds what only running the module would tell otherwise: variables that are never set, which strict mode
+// refuses, and parameters that a called function does not have, or has to have.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	all := sources(t)
+	global := map[string]bool{}
+	functions := map[string]function{}
+	for _, f := range all {
+		for _, name := range f.Variables.Set {
+			if strings.HasPrefix(name, "script:") {
+				global[strings.ToLower(name)] = true
+			}
+		}
+		for _, fn := range f.Functions {
+			functions[fn.Text] = fn
+		}
+	}
+	for _, name := range automatic {
+		global[strings.ToLower(name)] = true
+	}
+	for file, f := range all {
+		for _, fn := range f.Functions {
+			known := maps.Clone(global)
+			for _, p := range fn.Parameters {
+				known[strings.ToLower(p.Name)] = true
+			}
+			for _, name := range fn.Variables.Set {
+				known[strings.ToLower(name)] = true
+			}
+			for _, v := range fn.Variables.Named {
+				if !known[strings.ToLower(v.Text)] {
+					t.Errorf("%s:%d: $%s is never set in %s", file, v.Line, v.Text, fn.Text)
+				}
+			}
+		}
+		for _, c := range f.Commands {
+			called, ok := functions[c.Text]
+			if !ok {
+				continue
+			}
+			splatted := slices.ContainsFunc(c.Variables, func(v string) bool { return strings.HasPrefix(v, "@") })
+			for _, given := range c.Own {
+				if !slices.ContainsFunc(called.Parameters, func(p declaration) bool { return "-"+p.Name == given }) {
+					t.Errorf("%s:%d: %s has no %s", file, c.Line, c.Text, given)
+				}
+			}
+			for _, p := range called.Parameters {
+				if p.mandatory() && !splatted && !slices.Contains(c.Own, "-"+p.Name) {
+					t.Errorf("%s:%d: %s needs -%s", file, c.Line, c.Text, p.Name)
+				}
+			}
+		}
+	}
+}
+
+// automatic are the variables that PowerShell sets.
+var automatic = []string{"_", "true", "false", "null", "ExecutionContext", "PSBoundParameters", "PSScriptRoot", "PSVersionTable"}
 
 // TestObjections proves that every rule can fail.
 func TestObjections(t *testing.T) {

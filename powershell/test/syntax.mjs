@@ -39,12 +39,22 @@ function parameter(node) {
   };
 }
 
+// The variables that a piece of code sets, and those that it names.
+function variables(node) {
+  const set = all(node, 'left_assignment_expression')
+    .map((n) => n.text.match(/^(?:\[[^\]]+\]\s*)?\$([\w:]+)$/)?.[1])
+    .filter(Boolean);
+  const loops = all(node, 'foreach_statement').map((n) => child(n, 'variable').text.slice(1));
+  return { set: [...set, ...loops], named: all(node, 'variable').map((n) => at(n, n.text.replace(/^[$@]\{?|\}$/g, ''))) };
+}
+
 function functionFacts(node) {
   const block = child(node, 'script_block');
   const parameters = child(block, 'param_block');
   return {
     ...at(node, child(node, 'function_name').text),
     help: node.namedChildren.find((c) => c.type === 'comment' && c.text.startsWith('<#'))?.text ?? '',
+    variables: variables(block),
     attributes: (child(parameters, 'attribute_list')?.namedChildren ?? []).map(attribute),
     parameters: parameters ? all(parameters, 'script_parameter').map(parameter) : [],
   };
@@ -53,7 +63,14 @@ function functionFacts(node) {
 function command(node) {
   const name = child(node, 'command_name') ?? child(child(node, 'command_name_expr'), 'command_name');
   const inside = (type) => all(node, type).map((n) => n.text);
-  return { ...at(node, name?.text ?? ''), source: node.text, parameters: inside('command_parameter'), variables: inside('variable') };
+  const own = (child(node, 'command_elements')?.namedChildren ?? []).filter((c) => c.type === 'command_parameter');
+  return {
+    ...at(node, name?.text ?? ''),
+    source: node.text,
+    parameters: inside('command_parameter'),
+    variables: inside('variable'),
+    own: own.map((n) => n.text),
+  };
 }
 
 // A hashtable's entries, each with the strings in it.
@@ -87,6 +104,7 @@ for (const file of process.argv.slice(2)) {
   const root = parser.parse(readFileSync(file, 'utf8')).rootNode;
   report[file] = {
     broken: broken(root),
+    variables: variables(root),
     functions: all(root, 'function_statement').map(functionFacts),
     commands: all(root, 'command').map(command),
     strings: all(root, 'string_literal').map((n) => at(n, unquote(n.text))),
