@@ -25,7 +25,7 @@ func WriteFile(path string, replace bool, write func(*os.File) error) error {
 		}
 	}
 	dir, name := filepath.Split(path)
-	f, err := os.OpenFile(dir+"."+name+"."+rand.Text()[:12]+".part", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := os.OpenFile(dir+"."+name+"."+rand.Text()[:12]+".part", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666) //nolint:gosec // the user's umask decides about the user's files
 	if err != nil {
 		return err
 	}
