@@ -62,6 +62,9 @@ func newFakeStore(t testing.TB) *fakeStore {
 
 func (f *fakeStore) Tx(ctx context.Context, fn func(signing.Tx) error) error {
 	f.txs.Add(1)
+	if err := ctx.Err(); err != nil { // as a database would
+		return err
+	}
 	if err := f.fail.Load(); err != nil {
 		return *err
 	}
@@ -84,6 +87,9 @@ func (f *fakeStore) Tx(ctx context.Context, fn func(signing.Tx) error) error {
 
 func (f *fakeStore) View(ctx context.Context, fn func(signing.Tx) error) error {
 	f.views.Add(1)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if err := f.fail.Load(); err != nil {
 		return *err
 	}
@@ -238,6 +244,13 @@ func (x *fakeTx) TouchToken(_ context.Context, id signing.ID, at time.Time) erro
 	t.LastUsedAt = &at
 	x.state.tokens[id] = t
 	return nil
+}
+
+func (x *fakeTx) LockOrganization(context.Context, signing.ID) error {
+	if !x.write {
+		x.store.t.Error("lock outside of a read-write transaction")
+	}
+	return nil // one transaction runs at a time
 }
 
 func (x *fakeTx) Credential(_ context.Context, user signing.ID) (*signing.Credential, error) {

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -53,21 +54,21 @@ func (s *Service) runLater() {
 	defer touch.Stop()
 	defer sweep.Stop()
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
-		var err error
+		var work func(context.Context) error
 		select {
 		case <-l.quit:
-			cancel()
 			return
 		case <-l.wake:
-			err = s.writeFailures(ctx)
+			work = s.writeFailures
 		case <-touch.C:
-			if err = s.writeTouches(ctx); err == nil {
-				err = s.writeFailures(ctx)
-			}
+			work = func(ctx context.Context) error { return errors.Join(s.writeTouches(ctx), s.writeFailures(ctx)) }
 		case <-sweep.C:
-			err = s.store.Tx(ctx, func(tx signing.Tx) error { return tx.DeleteExpiredSessions(ctx, s.now()) })
+			work = func(ctx context.Context) error {
+				return s.store.Tx(ctx, func(tx signing.Tx) error { return tx.DeleteExpiredSessions(ctx, s.now()) })
+			}
 		}
+		ctx, cancel := context.WithTimeout(context.Background(), writeLimit) // from here: the wait above may be long
+		err := work(ctx)
 		cancel()
 		if err != nil {
 			s.log.Error("background write of sign-in data failed", "error", err)

@@ -142,7 +142,7 @@ func (s *Service) startSession(ctx context.Context, tx signing.Tx, u *signing.Us
 		return SignedIn{}, err
 	}
 	for _, old := range open[min(len(open), maxSessions-1):] {
-		if err := tx.DeleteSession(ctx, old.Hash); err != nil {
+		if err := tx.DeleteSession(ctx, old.Hash); err != nil && signing.KindOf(err) != signing.KindNotFound {
 			return SignedIn{}, err
 		}
 	}
@@ -195,6 +195,10 @@ func (s *Service) RotateSession(ctx context.Context, cookie string) (SignedIn, e
 	}
 	value, old := newCookie(), entry.session.Hash
 	err = s.store.Tx(ctx, func(tx signing.Tx) error {
+		// Held, so that whoever ends the user's sessions meanwhile finds the new one.
+		if _, _, err := userAndCredential(ctx, tx, entry.actor.OrganizationID, entry.actor.UserID); err != nil {
+			return err
+		}
 		session, err := tx.SessionByHash(ctx, old)
 		if signing.KindOf(err) == signing.KindNotFound {
 			return unauthenticated(sessionEnded)
@@ -203,7 +207,9 @@ func (s *Service) RotateSession(ctx context.Context, cookie string) (SignedIn, e
 			return err
 		}
 		session.Hash, session.LastSeenAt = hashOf(value), s.now()
-		if err := tx.DeleteSession(ctx, old); err != nil {
+		if err := tx.DeleteSession(ctx, old); signing.KindOf(err) == signing.KindNotFound {
+			return unauthenticated(sessionEnded) // ended since it was read
+		} else if err != nil {
 			return err
 		}
 		return tx.InsertSession(ctx, session)
@@ -246,7 +252,7 @@ func (s *Service) RevokeSession(ctx context.Context, by signing.Actor, user sign
 		return err
 	}
 	err := s.store.Tx(ctx, func(tx signing.Tx) error {
-		u, err := tx.User(ctx, by.OrganizationID, user)
+		u, _, err := userAndCredential(ctx, tx, by.OrganizationID, user) // held: no session appears meanwhile
 		if err != nil {
 			return err
 		}
@@ -259,10 +265,12 @@ func (s *Service) RevokeSession(ctx context.Context, by signing.Actor, user sign
 			if hash != [32]byte{} && e.Hash != hash {
 				continue
 			}
-			if err := tx.DeleteSession(ctx, e.Hash); err != nil {
+			switch err := tx.DeleteSession(ctx, e.Hash); {
+			case err == nil:
+				ended++
+			case signing.KindOf(err) != signing.KindNotFound:
 				return err
 			}
-			ended++
 		}
 		if ended == 0 {
 			if hash == [32]byte{} {

@@ -171,13 +171,17 @@ func (s *Service) enterByPassword(ctx context.Context, a account, password strin
 	return in, nil
 }
 
+// userAndCredential reads the credential first, which in a read-write transaction holds the user until its end.
 func userAndCredential(ctx context.Context, tx signing.Tx, org, user signing.ID) (*signing.User, *signing.Credential, error) {
+	cred, err := credential(ctx, tx, user)
+	if err != nil {
+		return nil, nil, err
+	}
 	u, err := tx.User(ctx, org, user)
 	if err != nil {
 		return nil, nil, err
 	}
-	cred, err := credential(ctx, tx, user)
-	return u, cred, err
+	return u, cred, nil
 }
 
 // chosen is the sealed state of a Choice: the users whose password was right, by organization.

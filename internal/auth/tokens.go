@@ -37,6 +37,9 @@ func (s *Service) IssueToken(ctx context.Context, by signing.Actor, kind signing
 	var token string
 	var record *signing.APIToken
 	err := s.store.Tx(ctx, func(tx signing.Tx) (err error) {
+		if err := tx.LockOrganization(ctx, by.OrganizationID); err != nil {
+			return err
+		}
 		if err = mayIssue(ctx, tx, by, kind, owner); err != nil {
 			return err
 		}
@@ -66,6 +69,9 @@ func (s *Service) RegenerateToken(ctx context.Context, by signing.Actor, kind si
 	var token string
 	var record *signing.APIToken
 	err := s.store.Tx(ctx, func(tx signing.Tx) error {
+		if err := tx.LockOrganization(ctx, by.OrganizationID); err != nil {
+			return err
+		}
 		if err := mayIssue(ctx, tx, by, kind, owner); err != nil {
 			return err
 		}
@@ -107,6 +113,9 @@ func (s *Service) RegenerateToken(ctx context.Context, by signing.Actor, kind si
 // trusted build systems by who may manage these. Errors: KindForbidden; KindNotFound; revoking a revoked token is none.
 func (s *Service) RevokeToken(ctx context.Context, by signing.Actor, kind signing.TokenKind, owner, id signing.ID) error {
 	err := s.store.Tx(ctx, func(tx signing.Tx) error {
+		if err := tx.LockOrganization(ctx, by.OrganizationID); err != nil {
+			return err
+		}
 		object, err := mayRevoke(ctx, tx, by, kind, owner)
 		if err != nil {
 			return err
