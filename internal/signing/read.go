@@ -30,6 +30,7 @@ type RequestPermissions struct {
 	Cancel   bool
 	Download bool
 	Resubmit bool // under at least one of the project's policies
+	Retry    bool // as Resubmit, of a failed request: with the current settings
 }
 
 // Request returns a request for its page. Unknown ones, and those that the actor may not read, are KindNotFound.
@@ -92,14 +93,16 @@ func (s *Service) fillView(ctx context.Context, tx Tx, a Actor, sc scope, v *Req
 			v.Resubmits = append(v.Resubmits, again)
 		}
 	}
+	again := r.ArtifactsDeletedAt == nil && r.Unsigned.BlobID != "" && sc.project.Active && slices.ContainsFunc(policies, func(p *Policy) bool {
+		return p.Active && allowed(a, OpSubmit, scope{project: sc.project, policy: p})
+	})
 	v.May = RequestPermissions{
 		Approve: r.Workflow == WorkflowWaitingForApproval && allowed(a, OpApprove, sc) && !decided &&
 			!(sc.policy.Rules.SubmitterMayNotApprove && r.SubmitterID == a.UserID),
 		Cancel:   !final && allowed(a, OpCancel, sc),
 		Download: allowed(a, OpReadArtifact, sc),
-		Resubmit: r.Workflow == WorkflowCompleted && r.ArtifactsDeletedAt == nil && slices.ContainsFunc(policies, func(p *Policy) bool {
-			return p.Active && sc.project.Active && allowed(a, OpSubmit, scope{project: sc.project, policy: p})
-		}),
+		Resubmit: r.Workflow == WorkflowCompleted && again,
+		Retry:    r.Workflow.Status() == Failed && again,
 	}
 	return nil
 }
