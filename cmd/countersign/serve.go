@@ -16,15 +16,14 @@ type serveCmd struct {
 	storage
 	logging `set:"log_level=info"`
 	work
-	Listen       string   `help:"Address to listen on; port 0 picks a free one. Put a TLS certificate or a reverse proxy in front before listening beyond this machine." default:"127.0.0.1:8480"`
-	PublicURL    *url.URL `help:"Address under which people and clients reach the server, such as https://sign.example.com. The default is the listener's." placeholder:"URL"`
-	TLSCert      string   `name:"tls-cert" help:"PEM file of the TLS certificate and its chain." type:"existingfile" placeholder:"FILE"`
-	TLSKey       string   `name:"tls-key" help:"PEM file of the TLS private key." type:"existingfile" placeholder:"FILE"`
-	MetricsToken string   `help:"Bearer token that opens /metrics to other machines; without one it answers this machine only." placeholder:"TOKEN"`
-	Organization string   `help:"Name of the organization that the first start makes." env:"COUNTERSIGN_ORGANIZATION_NAME" default:"My organization"`
-	AdminName    string   `help:"Name of its first administrator." default:"Administrator"`
-	AdminEmail   string   `help:"E-mail address of its first administrator." default:"admin@example.com"`
-	ReadyFile    string   `help:"Write the addresses as JSON (baseUrl, apiUrl) to this file once the server accepts connections." type:"path" placeholder:"FILE"`
+	Listen       string `help:"Address to listen on; port 0 picks a free one. Put a TLS certificate or a reverse proxy in front before listening beyond this machine." default:"127.0.0.1:8480"`
+	TLSCert      string `name:"tls-cert" help:"PEM file of the TLS certificate and its chain." type:"existingfile" placeholder:"FILE"`
+	TLSKey       string `name:"tls-key" help:"PEM file of the TLS private key." type:"existingfile" placeholder:"FILE"`
+	MetricsToken string `help:"Bearer token that opens /metrics to other machines; without one it answers this machine only." placeholder:"TOKEN"`
+	Organization string `help:"Name of the organization that the first start makes." env:"COUNTERSIGN_ORGANIZATION_NAME" default:"My organization"`
+	AdminName    string `help:"Name of its first administrator." default:"Administrator"`
+	AdminEmail   string `help:"E-mail address of its first administrator." default:"admin@example.com"`
+	ReadyFile    string `help:"Write the addresses as JSON (baseUrl, apiUrl) to this file once the server accepts connections." type:"path" placeholder:"FILE"`
 }
 
 // Help is shown by kong.

@@ -27,6 +27,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/egress"
 	"github.com/countersign-dev/countersign/internal/httpapi"
 	"github.com/countersign-dev/countersign/internal/keystore/software"
+	"github.com/countersign-dev/countersign/internal/notify"
 	"github.com/countersign-dev/countersign/internal/retrieve"
 	"github.com/countersign-dev/countersign/internal/signing"
 	"github.com/countersign-dev/countersign/internal/store"
@@ -62,8 +63,9 @@ type work struct {
 	Workers        int      `help:"Signing requests processed at the same time; 0 picks two for each processor." default:"0"`
 	ArtifactLimit  int64    `help:"Largest artifact in bytes." default:"4294967296"`
 	AllowPrivate   bool     `name:"allow-private-networks" help:"Let artifact retrieval links and webhooks reach loopback and private networks."`
-	AllowHTTP      bool     `name:"allow-http" help:"Let artifact retrieval links use plain HTTP."`
+	AllowHTTP      bool     `name:"allow-http" help:"Let artifact retrieval links and webhooks use plain HTTP."`
 	TemporaryFiles string   `help:"Directory for large nested files while signing; the default is tmp below --data." type:"path" placeholder:"DIR"`
+	messages
 }
 
 func (w work) egress() egress.Policy {
@@ -141,6 +143,16 @@ func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []st
 			sys.close(context.WithoutCancel(ctx))
 		}
 	}()
+	var listener *url.URL
+	if len(origins) > 0 {
+		if listener, err = url.Parse(origins[0]); err != nil {
+			return nil, err
+		}
+	}
+	mailer, err := w.mailer(listener)
+	if err != nil {
+		return nil, err
+	}
 	if sys.db, sys.lock, err = s.openDatabase(ctx, log); err != nil {
 		return nil, err
 	}
@@ -177,6 +189,7 @@ func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []st
 	config := signing.Config{
 		Store: sys.db, Blobs: blobs, Keys: software.New(keeper, sys.db.SoftwareKeys()), Log: log, TempDir: temporary,
 		Limits: signing.Limits{ArtifactBytes: w.ArtifactLimit}, Secrets: keeper, Fetcher: retrieve.New(w.egress()),
+		Mail: mailer, Webhooks: notify.NewWebhooks(w.egress()),
 	}
 	if sys.pool, err = timestampPool(w.Timestamp, extra); err != nil {
 		return nil, err

@@ -58,7 +58,7 @@ func NewMailer(c MailConfig) (*Mailer, error) {
 		return nil, fmt.Errorf("the mails' sender %q is not an address such as 'Countersign <sign@example.com>': %w", c.From, err)
 	}
 	if c.Public == nil {
-		return nil, errors.New("mails carry links: the server's public URL is needed")
+		return nil, errors.New("mails carry links: the server's public URL is needed (--public-url)")
 	}
 	for key := range u.Query() {
 		if key != "tls" {

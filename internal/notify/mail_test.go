@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/notify/smtptest"
 	"github.com/countersign-dev/countersign/internal/signing"
 )
 
@@ -80,22 +81,22 @@ func parse(t *testing.T, raw string) parsed {
 func TestSendMail(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		server   func(*smtpServer)
+		server   func(*smtptest.Server)
 		url      string // in front of and behind the address
 		query    string
 		password string
-		check    func(received) bool
+		check    func(smtptest.Mail) bool
 	}{
-		"STARTTLS":               {func(*smtpServer) {}, "smtp://", "", "", func(r received) bool { return r.encrypted && r.user == "" }},
-		"STARTTLS and password":  {func(s *smtpServer) { s.password = "p w" }, "smtp://robot@", "?tls=starttls", "p w", func(r received) bool { return r.encrypted && r.user == "robot" && r.pass == "p w" }},
-		"implicit TLS":           {func(s *smtpServer) { s.implicitTLS, s.password = true, "secret" }, "smtp://a%40b@", "?tls=implicit", "secret", func(r received) bool { return r.encrypted && r.user == "a@b" }},
-		"none":                   {func(s *smtpServer) { s.offersTLS = false }, "smtp://", "?tls=none", "", func(r received) bool { return !r.encrypted }},
-		"none with TLS on offer": {func(*smtpServer) {}, "smtp://", "?tls=none", "", func(r received) bool { return !r.encrypted }},
+		"STARTTLS":               {func(*smtptest.Server) {}, "smtp://", "", "", func(r smtptest.Mail) bool { return r.Encrypted && r.User == "" }},
+		"STARTTLS and password":  {func(s *smtptest.Server) { s.Password = "p w" }, "smtp://robot@", "?tls=starttls", "p w", func(r smtptest.Mail) bool { return r.Encrypted && r.User == "robot" && r.Password == "p w" }},
+		"implicit TLS":           {func(s *smtptest.Server) { s.ImplicitTLS, s.Password = true, "secret" }, "smtp://a%40b@", "?tls=implicit", "secret", func(r smtptest.Mail) bool { return r.Encrypted && r.User == "a@b" }},
+		"none":                   {func(s *smtptest.Server) { s.OffersTLS = false }, "smtp://", "?tls=none", "", func(r smtptest.Mail) bool { return !r.Encrypted }},
+		"none with TLS on offer": {func(*smtptest.Server) {}, "smtp://", "?tls=none", "", func(r smtptest.Mail) bool { return !r.Encrypted }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startSMTP(t, c.server)
-			m, err := NewMailer(MailConfig{Server: c.url + s.addr + c.query, Password: c.password, From: "Countersign Ä <sign@acme.example>", Public: public, TLS: &tls.Config{RootCAs: s.roots}})
+			s := smtptest.Start(t, c.server)
+			m, err := NewMailer(MailConfig{Server: c.url + s.Addr + c.query, Password: c.password, From: "Countersign Ä <sign@acme.example>", Public: public, TLS: &tls.Config{RootCAs: s.Roots}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,14 +107,14 @@ func TestSendMail(t *testing.T) {
 			if receipt.Status != 250 || !strings.Contains(receipt.Response, "queued as 42") {
 				t.Errorf("receipt %+v", receipt)
 			}
-			got := s.got()
+			got := s.Got()
 			if len(got) != 1 || !c.check(got[0]) {
 				t.Fatalf("received %+v", got)
 			}
-			if !strings.HasPrefix(got[0].from, "FROM:<sign@acme.example>") || !strings.HasPrefix(got[0].to, "TO:<ada@acme.example>") {
-				t.Errorf("envelope %q, %q", got[0].from, got[0].to)
+			if !strings.HasPrefix(got[0].From, "FROM:<sign@acme.example>") || !strings.HasPrefix(got[0].To, "TO:<ada@acme.example>") {
+				t.Errorf("envelope %q, %q", got[0].From, got[0].To)
 			}
-			p := parse(t, got[0].data)
+			p := parse(t, got[0].Data)
 			if p.subject != "Approval requested: größe.exe, App / Release" {
 				t.Errorf("subject %q", p.subject)
 			}
@@ -146,31 +147,31 @@ func TestSendMail(t *testing.T) {
 func TestSendMailFails(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		server        func(*smtpServer)
+		server        func(*smtptest.Server)
 		strange       bool // the client does not know the server's root
 		password      string
 		status        int
 		undeliverable bool
 	}{
-		"no STARTTLS":         {server: func(s *smtpServer) { s.offersTLS = false }},
-		"STARTTLS refused":    {server: func(s *smtpServer) { s.answers = map[string]string{"STARTTLS": "454 not now"} }},
-		"unknown certificate": {server: func(*smtpServer) {}, strange: true},
-		"wrong password":      {server: func(s *smtpServer) { s.password = "right" }, password: "wrong"},
-		"no such mailbox":     {server: func(s *smtpServer) { s.answers = map[string]string{"RCPT": "550 5.1.1 no such user"} }, status: 550, undeliverable: true},
-		"greylisted":          {server: func(s *smtpServer) { s.answers = map[string]string{"RCPT": "451 4.7.1 try later"} }, status: 451},
-		"sender refused":      {server: func(s *smtpServer) { s.answers = map[string]string{"MAIL": "550 5.7.1 not you"} }, status: 550},
-		"content refused":     {server: func(s *smtpServer) { s.answers = map[string]string{".": "554 5.6.0 spam"} }, status: 554},
-		"garbage":             {server: func(s *smtpServer) { s.answers = map[string]string{"": "\x00\xff nonsense"} }},
+		"no STARTTLS":         {server: func(s *smtptest.Server) { s.OffersTLS = false }},
+		"STARTTLS refused":    {server: func(s *smtptest.Server) { s.Answers = map[string]string{"STARTTLS": "454 not now"} }},
+		"unknown certificate": {server: func(*smtptest.Server) {}, strange: true},
+		"wrong password":      {server: func(s *smtptest.Server) { s.Password = "right" }, password: "wrong"},
+		"no such mailbox":     {server: func(s *smtptest.Server) { s.Answers = map[string]string{"RCPT": "550 5.1.1 no such user"} }, status: 550, undeliverable: true},
+		"greylisted":          {server: func(s *smtptest.Server) { s.Answers = map[string]string{"RCPT": "451 4.7.1 try later"} }, status: 451},
+		"sender refused":      {server: func(s *smtptest.Server) { s.Answers = map[string]string{"MAIL": "550 5.7.1 not you"} }, status: 550},
+		"content refused":     {server: func(s *smtptest.Server) { s.Answers = map[string]string{".": "554 5.6.0 spam"} }, status: 554},
+		"garbage":             {server: func(s *smtptest.Server) { s.Answers = map[string]string{"": "\x00\xff nonsense"} }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startSMTP(t, c.server)
-			config := MailConfig{Server: "smtp://" + s.addr, From: "sign@acme.example", Public: public, TLS: &tls.Config{RootCAs: s.roots}}
+			s := smtptest.Start(t, c.server)
+			config := MailConfig{Server: "smtp://" + s.Addr, From: "sign@acme.example", Public: public, TLS: &tls.Config{RootCAs: s.Roots}}
 			if c.strange {
 				config.TLS = nil
 			}
 			if c.password != "" {
-				config.Server, config.Password = "smtp://robot@"+s.addr, c.password
+				config.Server, config.Password = "smtp://robot@"+s.Addr, c.password
 			}
 			m, err := NewMailer(config)
 			if err != nil {
@@ -183,8 +184,8 @@ func TestSendMailFails(t *testing.T) {
 			if c.password != "" && strings.Contains(err.Error(), c.password+" ") {
 				t.Errorf("the error shows the password: %v", err)
 			}
-			for _, r := range s.got() {
-				if !r.encrypted {
+			for _, r := range s.Got() {
+				if !r.Encrypted {
 					t.Errorf("mail went out in clear: %+v", r)
 				}
 			}
@@ -192,8 +193,8 @@ func TestSendMailFails(t *testing.T) {
 	}
 	t.Run("accepted, then the connection fails", func(t *testing.T) {
 		t.Parallel()
-		s := startSMTP(t, func(s *smtpServer) { s.answers = map[string]string{"RSET": "421 gone", "QUIT": "421 gone"} })
-		m, err := NewMailer(MailConfig{Server: "smtp://" + s.addr, From: "sign@acme.example", Public: public, TLS: &tls.Config{RootCAs: s.roots}})
+		s := smtptest.Start(t, func(s *smtptest.Server) { s.Answers = map[string]string{"RSET": "421 gone", "QUIT": "421 gone"} })
+		m, err := NewMailer(MailConfig{Server: "smtp://" + s.Addr, From: "sign@acme.example", Public: public, TLS: &tls.Config{RootCAs: s.Roots}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,9 +204,9 @@ func TestSendMailFails(t *testing.T) {
 	})
 	t.Run("hangs", func(t *testing.T) {
 		t.Parallel()
-		s := startSMTP(t, func(s *smtpServer) { s.hang = make(chan struct{}) })
-		defer close(s.hang)
-		m, err := NewMailer(MailConfig{Server: "smtp://" + s.addr, From: "sign@acme.example", Public: public})
+		s := smtptest.Start(t, func(s *smtptest.Server) { s.Hang = make(chan struct{}) })
+		defer close(s.Hang)
+		m, err := NewMailer(MailConfig{Server: "smtp://" + s.Addr, From: "sign@acme.example", Public: public})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,8 +260,8 @@ var hostile = []string{
 // TestHostileText puts hostile strings into every field at once, sends the mail, and reads it with the standard library.
 func TestHostileText(t *testing.T) {
 	t.Parallel()
-	s := startSMTP(t, func(*smtpServer) {})
-	m, err := NewMailer(MailConfig{Server: "smtp://" + s.addr, From: "sign@acme.example", Public: public, TLS: &tls.Config{RootCAs: s.roots}})
+	s := smtptest.Start(t, func(*smtptest.Server) {})
+	m, err := NewMailer(MailConfig{Server: "smtp://" + s.Addr, From: "sign@acme.example", Public: public, TLS: &tls.Config{RootCAs: s.Roots}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +269,7 @@ func TestHostileText(t *testing.T) {
 		if _, err := m.SendMail(t.Context(), exampleLetter()); err != nil {
 			t.Fatal(err)
 		}
-		return parse(t, s.got()[0].data)
+		return parse(t, s.Got()[0].Data)
 	}()
 	for i, h := range hostile {
 		letter := exampleLetter()
@@ -280,7 +281,7 @@ func TestHostileText(t *testing.T) {
 			t.Errorf("%q: %v", h, err)
 			continue
 		}
-		p := parse(t, s.got()[i+1].data)
+		p := parse(t, s.Got()[i+1].Data)
 		if len(p.header) != len(want.header) {
 			t.Errorf("%q: headers %v, want those of %v", h, p.header, want.header)
 		}
@@ -313,9 +314,9 @@ func TestHostileText(t *testing.T) {
 			t.Errorf("address %q: %v", to, err)
 		}
 	}
-	for _, r := range s.got() {
-		if !strings.HasPrefix(r.to, "TO:<ada@acme.example>") || strings.Count(r.to, "<") != 1 {
-			t.Errorf("recipients %q", r.to)
+	for _, r := range s.Got() {
+		if !strings.HasPrefix(r.To, "TO:<ada@acme.example>") || strings.Count(r.To, "<") != 1 {
+			t.Errorf("recipients %q", r.To)
 		}
 	}
 }

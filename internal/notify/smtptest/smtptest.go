@@ -1,49 +1,51 @@
-package notify
+// Package smtptest is a mail server for tests.
+package smtptest
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"fmt"
+	"math/big"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 )
 
-// received is what the server got in one conversation.
-type received struct {
-	encrypted  bool
-	user, pass string
-	from, to   string
-	data       string // with dots removed (RFC 5321, section 4.5.2) and CRLF line ends
+// Mail is what the server got in one conversation.
+type Mail struct {
+	Encrypted      bool
+	User, Password string
+	From, To       string // the commands' arguments
+	Data           string // with dots removed (RFC 5321, section 4.5.2) and CRLF line ends
 }
 
-// smtpServer is a mail server as RFC 5321, RFC 3207 (STARTTLS) and RFC 4954 (AUTH PLAIN) describe it, as far as one
-// client needs it.
-type smtpServer struct {
-	addr        string
+// Server is a mail server as RFC 5321, RFC 3207 (STARTTLS) and RFC 4954 (AUTH PLAIN) describe it, as far as one client
+// needs it.
+type Server struct {
+	Addr        string // host and port
+	Roots       *x509.CertPool
+	OffersTLS   bool
+	ImplicitTLS bool
+	Password    string            // asked for when not empty
+	Answers     map[string]string // by command, in place of the usual one; "" is the greeting, "." the end of the data
+	Hang        chan struct{}     // when not nil, the server answers nothing until it is closed
+
 	certificate tls.Certificate
-	roots       *x509.CertPool
-	offersTLS   bool
-	implicitTLS bool
-	password    string            // asked for when not empty
-	answers     map[string]string // by command, in place of the usual one; "." is the end of the data
-	hang        chan struct{}     // when not nil, the server answers nothing until it is closed
-
-	mu   sync.Mutex
-	mail []received
+	mu          sync.Mutex
+	mail        []Mail
+	arrived     chan struct{} // closed and made anew with each mail
 }
 
-func startSMTP(t *testing.T, change func(*smtpServer)) *smtpServer {
+// Start runs a server on a port of its own, with STARTTLS on offer, until the test ends. change sets it up; nil for nothing.
+func Start(t testing.TB, change func(*Server)) *Server {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -59,21 +61,23 @@ func startSMTP(t *testing.T, change func(*smtpServer)) *smtpServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &smtpServer{certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots: x509.NewCertPool(), offersTLS: true}
-	s.roots.AddCert(leaf)
-	change(s)
+	s := &Server{certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, Roots: x509.NewCertPool(), OffersTLS: true, arrived: make(chan struct{})}
+	s.Roots.AddCert(leaf)
+	if change != nil {
+		change(s)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.implicitTLS {
+	if s.ImplicitTLS {
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{s.certificate}})
 	}
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.addr = "localhost:" + port
+	s.Addr = "localhost:" + port
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -88,23 +92,43 @@ func startSMTP(t *testing.T, change func(*smtpServer)) *smtpServer {
 	return s
 }
 
-func (s *smtpServer) got() []received {
+// Got returns the mails so far.
+func (s *Server) Got() []Mail {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]received(nil), s.mail...)
+	return append([]Mail(nil), s.mail...)
 }
 
-func (s *smtpServer) serve(conn net.Conn) {
+// Wait returns the mails so far as soon as there are n of them, and fails the test when they do not come.
+func (s *Server) Wait(t testing.TB, n int) []Mail {
+	t.Helper()
+	late := time.After(30 * time.Second)
+	for {
+		s.mu.Lock()
+		arrived := s.arrived
+		s.mu.Unlock()
+		if got := s.Got(); len(got) >= n {
+			return got
+		}
+		select {
+		case <-arrived:
+		case <-late:
+			t.Fatalf("%d mails came, not %d", len(s.Got()), n)
+		}
+	}
+}
+
+func (s *Server) serve(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	if s.hang != nil {
-		<-s.hang
+	if s.Hang != nil {
+		<-s.Hang
 		return
 	}
 	r := bufio.NewReader(conn)
-	got := received{encrypted: s.implicitTLS}
+	got := Mail{Encrypted: s.ImplicitTLS}
 	say := func(command, usual string) bool {
-		answer, ok := s.answers[command]
+		answer, ok := s.Answers[command]
 		if !ok {
 			answer = usual
 		}
@@ -122,10 +146,10 @@ func (s *smtpServer) serve(conn net.Conn) {
 		switch command = strings.ToUpper(command); command {
 		case "EHLO":
 			extensions := []string{"mail.example", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"}
-			if s.offersTLS && !got.encrypted {
+			if s.OffersTLS && !got.Encrypted {
 				extensions = append(extensions, "STARTTLS")
 			}
-			if s.password != "" && got.encrypted {
+			if s.Password != "" && got.Encrypted {
 				extensions = append(extensions, "AUTH PLAIN")
 			}
 			for i, e := range extensions {
@@ -139,26 +163,26 @@ func (s *smtpServer) serve(conn net.Conn) {
 			if say(command, "220 go ahead") {
 				conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{s.certificate}})
 				r = bufio.NewReader(conn)
-				got.encrypted = true
+				got.Encrypted = true
 			}
 		case "AUTH":
 			credentials, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(rest, "PLAIN "))
 			parts := strings.Split(string(credentials), "\x00")
-			if len(parts) != 3 || parts[2] != s.password {
+			if len(parts) != 3 || parts[2] != s.Password {
 				_, _ = fmt.Fprint(conn, "535 5.7.8 wrong\r\n")
 				continue
 			}
-			got.user, got.pass = parts[1], parts[2]
+			got.User, got.Password = parts[1], parts[2]
 			say(command, "235 welcome")
 		case "MAIL":
-			if s.password != "" && got.user == "" {
+			if s.Password != "" && got.User == "" {
 				_, _ = fmt.Fprint(conn, "530 5.7.0 authenticate first\r\n")
 				continue
 			}
-			got.from = rest
+			got.From = rest
 			say(command, "250 ok")
 		case "RCPT":
-			got.to += rest
+			got.To += rest
 			say(command, "250 ok")
 		case "DATA":
 			if !say(command, "354 send it") {
@@ -175,9 +199,11 @@ func (s *smtpServer) serve(conn net.Conn) {
 				}
 				data.WriteString(strings.TrimPrefix(raw, "."))
 			}
-			got.data = data.String()
+			got.Data = data.String()
 			s.mu.Lock()
 			s.mail = append(s.mail, got)
+			close(s.arrived)
+			s.arrived = make(chan struct{})
 			s.mu.Unlock()
 			say(".", "250 2.0.0 queued as 42")
 		case "QUIT":
