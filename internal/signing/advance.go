@@ -363,6 +363,10 @@ func (s *Service) grant(ctx context.Context, j *job, plan *artifact.Plan) (*gran
 		g = nil
 		now := s.now()
 		j.request = r
+		// No edit comes between the evaluation and its record: what the audit log says was changed before holds.
+		if err := tx.LockOrganization(ctx, r.OrganizationID); err != nil {
+			return err
+		}
 		if err := s.load(ctx, tx, j); err != nil {
 			return err
 		}

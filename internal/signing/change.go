@@ -110,10 +110,14 @@ type edit[T any] struct {
 }
 
 // run performs the edit in one transaction and records what differs, before and after. An edit that changes nothing
-// stores and records nothing.
+// stores and records nothing. The organization is locked, because an edit may rest on other objects too: the last
+// administrator stays, a certificate's restrictions hold for its policies.
 func (e edit[T]) run(ctx context.Context, s *Service, a Actor) (*T, error) {
 	var t *T
 	err := s.store.Tx(ctx, func(tx Tx) (err error) {
+		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil {
+			return err
+		}
 		if t, err = e.load(tx); err != nil {
 			return err
 		}

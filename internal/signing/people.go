@@ -16,6 +16,9 @@ func (s *Service) Bootstrap(ctx context.Context, organization, adminName, adminE
 		u *User
 	)
 	err := s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.LockOrganizations(ctx); err != nil {
+			return err
+		}
 		existing, err := tx.Organizations(ctx)
 		if err != nil {
 			return err

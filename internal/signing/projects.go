@@ -398,6 +398,9 @@ type PolicyEdit struct {
 func (s *Service) CreatePolicy(ctx context.Context, a Actor, project string, e PolicyEdit) (*Policy, error) {
 	var policy *Policy
 	err := s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil { // the certificate's restrictions shall hold
+			return err
+		}
 		p, err := s.visibleProject(ctx, tx, a, project)
 		if err != nil {
 			return err

@@ -41,6 +41,12 @@ type Tx interface {
 type OrganizationTx interface {
 	Organization(ctx context.Context, id ID) (*Organization, error)
 	Organizations(ctx context.Context) ([]*Organization, error) // oldest first
+	// LockOrganization waits for the other transactions that called it for the organization, and holds them up until the
+	// end of this read-write transaction. What is read after it is what they committed: call it before a decision that
+	// rests on several objects, or on there being none. Locks of requests come before it, those of users after it.
+	LockOrganization(ctx context.Context, id ID) error
+	// LockOrganizations holds up other transactions that insert or change organizations, as LockOrganization does.
+	LockOrganizations(ctx context.Context) error
 	InsertOrganization(ctx context.Context, o *Organization) error
 	UpdateOrganization(ctx context.Context, o *Organization) error
 }
@@ -76,6 +82,9 @@ type CredentialTx interface {
 	RevokeToken(ctx context.Context, org, id ID, at time.Time) error
 	TouchToken(ctx context.Context, id ID, at time.Time) error
 
+	// Credential returns what the user signs in with. In a read-write transaction it also holds the user, with or
+	// without a credential, against other transactions that read the credential or write the user, until the end; a
+	// User read after it is as they left it.
 	Credential(ctx context.Context, user ID) (*Credential, error)
 	PutCredential(ctx context.Context, c *Credential) error
 
@@ -88,7 +97,7 @@ type CredentialTx interface {
 	Sessions(ctx context.Context, user ID) ([]*Session, error) // latest seen first
 	InsertSession(ctx context.Context, s *Session) error
 	TouchSession(ctx context.Context, hash [32]byte, at time.Time) error
-	DeleteSession(ctx context.Context, hash [32]byte) error
+	DeleteSession(ctx context.Context, hash [32]byte) error // KindNotFound when it is gone
 	DeleteSessionsOf(ctx context.Context, user ID) error
 	DeleteExpiredSessions(ctx context.Context, now time.Time) error
 }

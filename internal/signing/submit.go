@@ -432,6 +432,9 @@ func (s *Service) wakeAt(r *Request, delay time.Duration) *time.Time {
 // sameSubmission finds an earlier request with the same idempotency key. A key that was used for something else is an
 // error: it would hide that this submission never happened.
 func sameSubmission(ctx context.Context, tx Tx, r *Request) (*Request, error) {
+	if err := tx.LockOrganization(ctx, r.OrganizationID); err != nil { // or both of two at a time find none
+		return nil, err
+	}
 	earlier, err := tx.RequestByIdempotencyKey(ctx, r.OrganizationID, r.PolicyID, r.IdempotencyKey)
 	if KindOf(err) == KindNotFound {
 		return nil, nil
@@ -548,7 +551,8 @@ func (s *Service) resolveResubmit(ctx context.Context, tx Tx, a Actor, re Resubm
 	unknown := func() error {
 		return Invalid("OriginalSigningRequestId", "There is no signing request with id '%s'.", re.OriginalID)
 	}
-	original, err := tx.Request(ctx, a.OrganizationID, re.OriginalID)
+	// Locked, so that its bytes are not removed before the new request refers to them.
+	original, err := tx.LockRequest(ctx, a.OrganizationID, re.OriginalID)
 	if KindOf(err) == KindNotFound {
 		return nil, nil, unknown()
 	} else if err != nil {

@@ -36,11 +36,12 @@ type tx struct {
 	db       *DB
 	t        transaction
 	q        *guard
+	write    bool
 	enqueued bool
 }
 
-func newTx(db *DB, t transaction) *tx {
-	return &tx{db: db, t: t, q: &guard{conn: t, backend: db.backend}}
+func newTx(db *DB, t transaction, write bool) *tx {
+	return &tx{db: db, t: t, write: write, q: &guard{conn: t, backend: db.backend}}
 }
 
 // guard makes both databases treat bad text and failed statements alike. PostgreSQL refuses text that is not UTF-8 or

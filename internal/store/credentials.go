@@ -46,7 +46,14 @@ func (x *tx) TouchToken(ctx context.Context, id signing.ID, at time.Time) error 
 	return err
 }
 
+// Credential implements signing.CredentialTx. It locks the user's row, because there may be no credential yet, and by a
+// statement of its own: at READ COMMITTED the next one sees what was committed while this one waited.
 func (x *tx) Credential(ctx context.Context, user signing.ID) (*signing.Credential, error) {
+	if x.write {
+		if err := x.hold(ctx, "credential", "SELECT id FROM users WHERE id = $1", user); err != nil {
+			return nil, err
+		}
+	}
 	return one(ctx, x.q, "credential", func(s scanner) (*signing.Credential, error) {
 		c := &signing.Credential{}
 		return c, s.Scan(&c.UserID, &c.PasswordHash, &c.Passkeys, timeColumn{&c.UpdatedAt})
@@ -114,7 +121,10 @@ func (x *tx) TouchSession(ctx context.Context, hash [32]byte, at time.Time) erro
 }
 
 func (x *tx) DeleteSession(ctx context.Context, hash [32]byte) error {
-	_, err := x.q.exec(ctx, "DELETE FROM sessions WHERE hash = $1", hash[:])
+	n, err := x.q.exec(ctx, "DELETE FROM sessions WHERE hash = $1", hash[:])
+	if err == nil && n == 0 {
+		err = signing.Errorf(signing.KindNotFound, "No such session.")
+	}
 	return err
 }
 

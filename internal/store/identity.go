@@ -35,6 +35,29 @@ func (x *tx) Organizations(ctx context.Context) ([]*signing.Organization, error)
 	return list(ctx, x.q, scanOrganization, "SELECT "+organizationColumns+" FROM organizations ORDER BY created_at, id")
 }
 
+// LockOrganization implements signing.OrganizationTx. It leaves the audit log to others, which has a row of its own.
+func (x *tx) LockOrganization(ctx context.Context, id signing.ID) error {
+	return x.hold(ctx, "organization", "SELECT id FROM organizations WHERE id = $1", id)
+}
+
+// LockOrganizations implements signing.OrganizationTx.
+func (x *tx) LockOrganizations(ctx context.Context) error {
+	if statement := x.db.backend.lockTable("organizations"); statement != "" {
+		_, err := x.q.exec(ctx, statement)
+		return err
+	}
+	return nil
+}
+
+// hold locks the row that a query finds by its id.
+func (x *tx) hold(ctx context.Context, what, query string, id signing.ID) error {
+	_, err := one(ctx, x.q, what, func(s scanner) (*signing.ID, error) {
+		found := new(signing.ID)
+		return found, s.Scan(found)
+	}, query+x.db.backend.lockRow(), text(id))
+	return err
+}
+
 func (x *tx) InsertOrganization(ctx context.Context, o *signing.Organization) error {
 	o.Version = 1
 	err := x.q.insert(ctx, "This organization exists.",

@@ -92,7 +92,12 @@ func (db *postgresDB) describe(err error) error {
 	return nil
 }
 
-func (db *postgresDB) lockRow() string { return " FOR UPDATE" }
+// lockRow is the lock that an UPDATE takes. Unlike FOR UPDATE it lets others insert rows that refer to the locked one.
+func (db *postgresDB) lockRow() string { return " FOR NO KEY UPDATE" }
+
+func (db *postgresDB) lockTable(table string) string {
+	return "LOCK TABLE " + table + " IN SHARE ROW EXCLUSIVE MODE"
+}
 
 func (db *postgresDB) ping(ctx context.Context) error { return db.pool.Ping(ctx) }
 

@@ -122,6 +122,8 @@ func (db *sqliteDB) describe(err error) error {
 
 func (db *sqliteDB) lockRow() string { return "" } // the transaction holds the whole database
 
+func (db *sqliteDB) lockTable(string) string { return "" } // as lockRow
+
 func (db *sqliteDB) ping(ctx context.Context) error { return db.read.PingContext(ctx) }
 
 func (db *sqliteDB) close() error {

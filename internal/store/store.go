@@ -8,8 +8,9 @@
 // # Transactions
 //
 // SQLite runs read-write transactions one after another. PostgreSQL runs them at READ COMMITTED: what a decision rests
-// on is locked with LockRequest, or written with its Version, or appended to the audit log, which serialises an
-// organization's transactions from there to the commit. Views see one snapshot on both.
+// on is locked (LockRequest, LockDelivery, Credential, LockOrganization), or written with its Version, or appended to
+// the audit log, which serialises an organization's transactions from there to the commit. Views see one snapshot on
+// both.
 package store
 
 import (
@@ -54,6 +55,8 @@ type backend interface {
 	describe(err error) error
 	// lockRow is the clause that makes a SELECT hold its rows.
 	lockRow() string
+	// lockTable is the statement that keeps others from writing a table; empty where nobody else writes anyway.
+	lockTable(table string) string
 	migrate(ctx context.Context, logger *slog.Logger) error
 	ping(ctx context.Context) error
 	// newRunner sets up the part of a queue that runs jobs.
@@ -146,7 +149,7 @@ func (db *DB) attempt(ctx context.Context, fn func(signing.Tx) error) (again boo
 			t.rollback()
 		}
 	}()
-	x := newTx(db, t)
+	x := newTx(db, t, true)
 	err = fn(x)
 	if failed := x.q.failed; failed != nil {
 		if db.backend.conflict(failed) {
@@ -179,7 +182,7 @@ func (db *DB) View(ctx context.Context, fn func(signing.Tx) error) error {
 		return unavailable(ctx, err)
 	}
 	defer t.rollback()
-	return fn(newTx(db, t))
+	return fn(newTx(db, t, false))
 }
 
 // unavailable tells callers that the database cannot be reached, unless it is their own context that ended.

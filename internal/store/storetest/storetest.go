@@ -62,6 +62,7 @@ func Run(t *testing.T, open func(t testing.TB) signing.Store) {
 		{"Audit", testAudit},
 		{"Transactions", testTransactions},
 		{"Concurrency", testConcurrency},
+		{"Races", testRaces},
 		{"BadText", testBadText},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -440,6 +441,7 @@ func testSessions(t *testing.T, e *env) {
 	e.equal(get(e, sessions), []*signing.Session{b, c})
 	e.do(func(tx signing.Tx) error { return tx.DeleteSession(ctx, hash(2)) })
 	e.equal(kindOf(e, func(tx signing.Tx) (*signing.Session, error) { return tx.SessionByHash(ctx, hash(2)) }), signing.KindNotFound)
+	e.want(signing.KindNotFound, func(tx signing.Tx) error { return tx.DeleteSession(ctx, hash(2)) })
 	e.do(func(tx signing.Tx) error { return tx.DeleteSessionsOf(ctx, w.User.ID) })
 	e.equal(len(get(e, sessions)), 0)
 }

@@ -1,11 +1,13 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -249,6 +251,100 @@ func testConcurrency(t *testing.T, e *env) {
 	}
 	e.equal(total, n)
 	e.verifyAudit(org, n)
+}
+
+// testRaces runs transactions at the same time whose writes rest on what they read, and on there being nothing to read.
+func testRaces(t *testing.T, e *env) {
+	w := e.world("Acme")
+	const n = 16
+	race := func(fn func(i int, tx signing.Tx) error) {
+		t.Helper()
+		start, errs := make(chan struct{}), make(chan error, n)
+		for i := range n {
+			go func() {
+				<-start
+				errs <- e.store.Tx(ctx, func(tx signing.Tx) error { return fn(i, tx) })
+			}()
+		}
+		close(start)
+		for range n {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+
+	// A credential that all change, each in its own place, and that is not there at first.
+	race(func(i int, tx signing.Tx) error {
+		c, err := tx.Credential(ctx, w.User.ID)
+		if signing.KindOf(err) == signing.KindNotFound {
+			c, err = &signing.Credential{UserID: w.User.ID, Passkeys: make([]byte, n), UpdatedAt: base}, nil
+		}
+		if err != nil {
+			return err
+		}
+		c.Passkeys[i]++
+		return tx.PutCredential(ctx, c)
+	})
+	c := get(e, func(tx signing.Tx) (*signing.Credential, error) { return tx.Credential(ctx, w.User.ID) })
+	e.equal(c.Passkeys, bytes.Repeat([]byte{1}, n))
+
+	// The user that is read after the credential is the one that the transactions before left.
+	race(func(_ int, tx signing.Tx) error {
+		if _, err := tx.Credential(ctx, w.User.ID); err != nil {
+			return err
+		}
+		u, err := tx.User(ctx, w.Organization.ID, w.User.ID)
+		if err != nil {
+			return err
+		}
+		return tx.UpdateUser(ctx, u)
+	})
+	e.equal(get(e, func(tx signing.Tx) (*signing.User, error) { return tx.User(ctx, w.Organization.ID, w.User.ID) }).Version, w.User.Version+n)
+
+	// At most three projects, the world's among them.
+	race(func(i int, tx signing.Tx) error {
+		if err := tx.LockOrganization(ctx, w.Organization.ID); err != nil {
+			return err
+		}
+		all, err := tx.Projects(ctx, w.Organization.ID)
+		if err != nil || len(all) >= 3 {
+			return err
+		}
+		slug := fmt.Sprintf("race-%d", i)
+		return tx.InsertProject(ctx, &signing.Project{ID: signing.NewID(), OrganizationID: w.Organization.ID, Slug: slug, Name: slug, CreatedAt: base})
+	})
+	e.equal(len(get(e, func(tx signing.Tx) ([]*signing.Project, error) { return tx.Projects(ctx, w.Organization.ID) })), 3)
+	e.want(signing.KindNotFound, func(tx signing.Tx) error { return tx.LockOrganization(ctx, signing.NewID()) })
+
+	// One further organization.
+	race(func(_ int, tx signing.Tx) error {
+		if err := tx.LockOrganizations(ctx); err != nil {
+			return err
+		}
+		all, err := tx.Organizations(ctx)
+		if err != nil || len(all) > 1 {
+			return err
+		}
+		return tx.InsertOrganization(ctx, &signing.Organization{ID: signing.NewID(), Name: "Second", CreatedAt: base})
+	})
+	e.equal(len(get(e, func(tx signing.Tx) ([]*signing.Organization, error) { return tx.Organizations(ctx) })), 2)
+
+	// A session ends once.
+	e.do(func(tx signing.Tx) error {
+		return tx.InsertSession(ctx, &signing.Session{Hash: hash(1), OrganizationID: w.Organization.ID, UserID: w.User.ID,
+			CreatedAt: base, LastSeenAt: base, ExpiresAt: at(time.Hour)})
+	})
+	var ended atomic.Int32
+	race(func(_ int, tx signing.Tx) error {
+		err := tx.DeleteSession(ctx, hash(1))
+		if signing.KindOf(err) == signing.KindNotFound {
+			return nil
+		}
+		ended.Add(1)
+		return err
+	})
+	e.equal(ended.Load(), int32(1))
 }
 
 func testBadText(t *testing.T, e *env) {
