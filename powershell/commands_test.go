@@ -150,7 +150,11 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestExamples parses the help's examples, and has each call only commands and parameters that exist.
+// fence is a block of PowerShell in a page of the documentation.
+var fence = regexp.MustCompile("(?s)```powershell\n(.*?)```")
+
+// TestExamples parses the examples of the help and of the documentation, and has each call only commands and parameters
+// that exist.
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	parameters := map[string][]string{}
@@ -174,6 +178,21 @@ func TestExamples(t *testing.T) {
 			about[file] = fn.Text
 		}
 	}
+	page, err := os.ReadFile("../docs/powershell.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := fence.FindAllSubmatch(page, -1)
+	if len(blocks) < 6 {
+		t.Errorf("the documentation has %d examples", len(blocks))
+	}
+	for i, block := range blocks {
+		file := filepath.Join(dir, fmt.Sprintf("page-%d.ps1", i+1))
+		if err := os.WriteFile(file, block[1], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		about[file] = ""
+	}
 	all, err := parse(slices.Collect(maps.Keys(about))...)
 	if err != nil {
 		t.Fatal(err)
@@ -183,14 +202,14 @@ func TestExamples(t *testing.T) {
 		for _, o := range objections(f) {
 			t.Errorf("%s: %s", name, o)
 		}
-		if !slices.ContainsFunc(f.Commands, func(c command) bool { return c.Text == about[file] }) {
+		if about[file] != "" && !slices.ContainsFunc(f.Commands, func(c command) bool { return c.Text == about[file] }) {
 			t.Errorf("%s does not show its command", name)
 		}
 		for _, c := range f.Commands {
 			if !slices.Contains(exported, c.Text) {
 				continue
 			}
-			for _, p := range c.Parameters {
+			for _, p := range c.Own {
 				if !slices.Contains(parameters[c.Text], p) {
 					t.Errorf("%s: %s has no %s", name, c.Text, p)
 				}

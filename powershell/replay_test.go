@@ -87,7 +87,7 @@ func submitted(t *testing.T, reply *http.Response) string {
 		t.Fatalf("Location %v: %v", location, err)
 	}
 	id := idPattern(t).FindStringSubmatch(location.String())
-	if id == nil || !strings.HasSuffix(location.String(), id[0]) {
+	if len(id) != 2 || !strings.HasSuffix(location.String(), id[0]) {
 		t.Fatalf("no id in %s", location)
 	}
 	var created struct{ SigningRequestID, WebLink string }

@@ -121,8 +121,11 @@ func (s shelf) Check(url string) error {
 }
 
 func (s shelf) Fetch(_ context.Context, url string, headers map[string]string) (io.ReadCloser, error) {
-	if err := s.Check(url); err != nil || headers["Authorization"] != s.authorization {
-		return nil, fmt.Errorf("refused: %v, headers %v", err, headers)
+	if err := s.Check(url); err != nil {
+		return nil, err
+	}
+	if got := headers["Authorization"]; got != s.authorization {
+		return nil, fmt.Errorf("the Authorization header is %q", got)
 	}
 	return io.NopCloser(bytes.NewReader(s.artifact)), nil
 }
