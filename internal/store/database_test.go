@@ -2,9 +2,11 @@ package store_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -258,5 +260,42 @@ func TestCrash(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestLog checks what an operator is told: that the database was migrated, once, and nothing of a queue's ordinary course.
+func TestLog(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	var info, debug bytes.Buffer
+	open := func(out *bytes.Buffer, level slog.Level) *store.DB {
+		logger := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
+		db, err := store.Open(ctx, store.Config{URL: filepath.Join(t.TempDir(), "countersign.db"), Logger: logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		return db
+	}
+	for _, db := range []*store.DB{open(&info, slog.LevelInfo), open(&debug, slog.LevelDebug)} {
+		if err := errors.Join(db.Migrate(ctx), db.Migrate(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		stop := run(t, db, 1, func(context.Context, store.Job) error {
+			close(done)
+			return nil
+		})
+		enqueue(t, db, time.Time{}, signing.NewID())
+		next(t, done)
+		stop()
+	}
+	lines := strings.Split(strings.TrimSpace(info.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], `msg="database migrated" part=schema from=0 to=`) ||
+		!strings.Contains(lines[1], `msg="database migrated" part=queue from=0 to=`) {
+		t.Errorf("the log is:\n%s", info.String())
+	}
+	if !strings.Contains(debug.String(), "level=DEBUG msg=\"River") {
+		t.Errorf("nothing of the queue at debug level:\n%s", debug.String())
 	}
 }

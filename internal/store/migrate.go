@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -66,12 +65,13 @@ func errNewer(what string, found, known int64) error {
 		"run that version or a newer one", what, found, known)
 }
 
+// migrateSchema runs the schema's steps that the database lacks, and says so when there were any.
 func migrateSchema(ctx context.Context, dialect goose.Dialect, database string, db *sql.DB, logger *slog.Logger) error {
 	files, err := migrationFiles(database)
 	if err != nil {
 		return fmt.Errorf("store: migrate: %w", err)
 	}
-	p, err := goose.NewProvider(dialect, db, files, goose.WithDisableGlobalRegistry(true), goose.WithSlog(logger))
+	p, err := goose.NewProvider(dialect, db, files, goose.WithDisableGlobalRegistry(true), goose.WithSlog(quiet(logger)))
 	if err != nil {
 		return fmt.Errorf("store: migrate: %w", err)
 	}
@@ -82,14 +82,19 @@ func migrateSchema(ctx context.Context, dialect goose.Dialect, database string, 
 	if found > known {
 		return errNewer("schema", found, known)
 	}
-	if _, err := p.Up(ctx); err != nil {
+	done, err := p.Up(ctx)
+	if err != nil {
 		return fmt.Errorf("store: migrate: %w", err)
+	}
+	if len(done) > 0 {
+		logger.InfoContext(ctx, "database migrated", "part", "schema", "from", found, "to", known)
 	}
 	return nil
 }
 
+// migrateQueue does the same for the tables of the queue.
 func migrateQueue[T any](ctx context.Context, driver riverdriver.Driver[T], logger *slog.Logger) error {
-	m, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: logger})
+	m, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: quiet(logger)})
 	if err != nil {
 		return fmt.Errorf("store: migrate queue: %w", err)
 	}
@@ -102,8 +107,12 @@ func migrateQueue[T any](ctx context.Context, driver riverdriver.Driver[T], logg
 	if err := row.Scan(&found); err == nil && found > int64(known) { // a first migration has no such table yet
 		return errNewer("queue", found, int64(known))
 	}
-	if _, err := m.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
-		return fmt.Errorf("store: migrate queue: %w", errors.Join(err))
+	done, err := m.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	if err != nil {
+		return fmt.Errorf("store: migrate queue: %w", err)
+	}
+	if len(done.Versions) > 0 {
+		logger.InfoContext(ctx, "database migrated", "part", "queue", "from", found, "to", known)
 	}
 	return nil
 }

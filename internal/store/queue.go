@@ -147,7 +147,7 @@ func insertPayload(queue string) string { return `{"queue": "` + queue + `"}` }
 
 // insertOnly configures the client of a database that only inserts jobs.
 func insertOnly(logger *slog.Logger) *river.Config {
-	return &river.Config{Logger: logger, MaxAttempts: jobAttempts, FetchCooldown: fetchPause}
+	return &river.Config{Logger: quiet(logger), MaxAttempts: jobAttempts, FetchCooldown: fetchPause}
 }
 
 // EnqueueAdvance implements signing.JobTx. A job for a later time may start up to five seconds late.
@@ -188,7 +188,7 @@ func (q *Queue) riverConfig() (*river.Config, error) {
 		return nil, err
 	}
 	return &river.Config{
-		Logger:                      q.config.Logger,
+		Logger:                      quiet(q.config.Logger),
 		Workers:                     workers,
 		Queues:                      map[string]river.QueueConfig{queues[0]: {MaxWorkers: q.config.Workers}, queues[1]: {MaxWorkers: messageWorkers}},
 		FetchCooldown:               fetchPause,
