@@ -40,10 +40,13 @@ func (c completionCmd) Run(parsed *kong.Context, out console) error {
 
 // completionNode is a command with what may follow it.
 type completionNode struct {
-	path     string // " request submit"; empty for the program itself
-	commands []*kong.Node
-	flags    []*kong.Flag
+	path  string // " request submit"; empty for the program itself
+	words []completionWord
+	flags []*kong.Flag
 }
+
+// completionWord is a command, or a value that an argument may have.
+type completionWord struct{ name, help string }
 
 // completionNodes lists a command with all below it.
 func completionNodes(n *kong.Node, path string) []completionNode {
@@ -55,17 +58,22 @@ func completionNodes(n *kong.Node, path string) []completionNode {
 	list := []completionNode{}
 	for _, child := range n.Children {
 		if child.Type == kong.CommandNode && !child.Hidden {
-			node.commands = append(node.commands, child)
+			node.words = append(node.words, completionWord{child.Name, child.Help})
 			list = append(list, completionNodes(child, path+" "+child.Name)...)
+		}
+	}
+	for _, argument := range n.Positional {
+		for _, name := range enumOf(argument) {
+			node.words = append(node.words, completionWord{name, argument.Help})
 		}
 	}
 	return append([]completionNode{node}, list...)
 }
 
-func (n completionNode) commandNames() string {
-	names := make([]string, len(n.commands))
-	for i, c := range n.commands {
-		names[i] = c.Name
+func (n completionNode) wordNames() string {
+	names := make([]string, len(n.words))
+	for i, w := range n.words {
+		names[i] = w.name
 	}
 	return strings.Join(names, " ")
 }
@@ -83,17 +91,17 @@ func values(nodes []completionNode, each func(pattern string, enum []string)) {
 	for _, n := range nodes {
 		for _, f := range n.flags {
 			if !f.IsBool() {
-				each(n.path+" --"+f.Name, enumOf(f))
+				each(n.path+" --"+f.Name, enumOf(f.Value))
 			}
 		}
 	}
 }
 
-func enumOf(f *kong.Flag) []string {
-	if f.Enum == "" {
+func enumOf(v *kong.Value) []string {
+	if v.Enum == "" {
 		return nil
 	}
-	return strings.Split(f.Enum, ",")
+	return strings.Split(v.Enum, ",")
 }
 
 // known writes the case arms that follow the command line's words down the tree.
@@ -122,15 +130,15 @@ _countersign() {
 			fmt.Fprintf(w, "        %q) COMPREPLY=($(compgen -W %q -- \"$cur\")); return ;;\n", pattern, strings.Join(enum, " "))
 		}
 	})
-	fmt.Fprint(w, "    esac\n    local commands= flags=\n    case \"$command\" in\n")
+	fmt.Fprint(w, "    esac\n    local choices= flags=\n    case \"$command\" in\n")
 	for _, n := range nodes {
-		fmt.Fprintf(w, "        %q) commands=%q flags=%q ;;\n", n.path, n.commandNames(), n.flagNames())
+		fmt.Fprintf(w, "        %q) choices=%q flags=%q ;;\n", n.path, n.wordNames(), n.flagNames())
 	}
 	fmt.Fprint(w, `    esac
     if [[ $cur == -* ]]; then
         COMPREPLY=($(compgen -W "$flags" -- "$cur"))
-    elif [[ -n $commands ]]; then
-        COMPREPLY=($(compgen -W "$commands" -- "$cur"))
+    elif [[ -n $choices ]]; then
+        COMPREPLY=($(compgen -W "$choices" -- "$cur"))
     fi
 }
 complete -o default -F _countersign countersign
@@ -154,15 +162,15 @@ _countersign() {
 			fmt.Fprintf(w, "        %q) compadd -- %s; return ;;\n", pattern, strings.Join(enum, " "))
 		}
 	})
-	fmt.Fprint(w, "    esac\n    local -a commands flags\n    case \"$command\" in\n")
+	fmt.Fprint(w, "    esac\n    local -a choices flags\n    case \"$command\" in\n")
 	for _, n := range nodes {
-		fmt.Fprintf(w, "        %q) commands=(%s) flags=(%s) ;;\n", n.path, n.commandNames(), n.flagNames())
+		fmt.Fprintf(w, "        %q) choices=(%s) flags=(%s) ;;\n", n.path, n.wordNames(), n.flagNames())
 	}
 	fmt.Fprint(w, `    esac
     if [[ $PREFIX == -* ]]; then
         compadd -- $flags
-    elif (( $#commands )); then
-        compadd -- $commands
+    elif (( $#choices )); then
+        compadd -- $choices
     else
         _files
     fi
@@ -190,12 +198,12 @@ function __countersign_command
 	fmt.Fprint(w, "        end\n    end\n    echo \"$command\"\nend\n")
 	for _, n := range nodes {
 		at := fmt.Sprintf(`'test (__countersign_command) = %q'`, n.path)
-		for _, c := range n.commands {
-			fmt.Fprintf(w, "complete -c countersign -f -n %s -a %s -d %s\n", at, c.Name, fishText(c.Help))
+		for _, word := range n.words {
+			fmt.Fprintf(w, "complete -c countersign -f -n %s -a %s -d %s\n", at, word.name, fishText(word.help))
 		}
 		for _, f := range n.flags {
 			fmt.Fprintf(w, "complete -c countersign -n %s -l %s -d %s", at, f.Name, fishText(f.Help))
-			switch enum := enumOf(f); {
+			switch enum := enumOf(f.Value); {
 			case enum != nil:
 				fmt.Fprintf(w, " -x -a '%s'", strings.Join(enum, " "))
 			case !f.IsBool():
