@@ -316,7 +316,7 @@ func TestRefusals(t *testing.T) {
 			if (tt.status == 401) != (resp.Header.Get("WWW-Authenticate") != "") {
 				t.Errorf("WWW-Authenticate = %q", resp.Header.Get("WWW-Authenticate"))
 			}
-			if (tt.status == 405) != (resp.Header.Get("Allow") == "GET, HEAD") {
+			if (tt.status == 405) != (resp.Header.Get("Allow") == "GET, HEAD, POST") {
 				t.Errorf("Allow = %q", resp.Header.Get("Allow"))
 			}
 		})

@@ -138,32 +138,41 @@ var managementWalks = map[string]walk{
 
 // onAwaited makes a request of the requester that waits for its artifact.
 func onAwaited(suffix string) func(*testing.T, *world) string {
-	return func(t *testing.T, w *world) string {
-		a := w.people[requester].actor
-		a.Groups = []signing.ID{w.group}
-		r, _, err := w.signing.Submit(t.Context(), a, signing.Submission{
-			Target: signing.Target{ProjectSlug: "demo", PolicySlug: "test-signing"}, Upload: &signing.Upload{FileName: "app.exe"},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return "/SigningRequests/" + string(r.ID) + suffix
+	return func(t *testing.T, w *world) string { return "/SigningRequests/" + w.awaited(t) + suffix }
+}
+
+func (w *world) awaited(t testing.TB) string {
+	t.Helper()
+	a := w.people[requester].actor
+	a.Groups = []signing.ID{w.group}
+	r, _, err := w.signing.Submit(t.Context(), a, signing.Submission{
+		Target: signing.Target{ProjectSlug: "demo", PolicySlug: "test-signing"}, Upload: &signing.Upload{FileName: "app.exe"},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return string(r.ID)
 }
 
 // onUser makes a user of the kind.
 func onUser(kind signing.UserKind, suffix string) func(*testing.T, *world) string {
 	return func(t *testing.T, w *world) string {
-		n := signing.NewUser{Kind: kind, Name: string(signing.NewID())}
-		if kind == signing.Interactive {
-			n.Email = n.Name + "@acme.example"
-		}
-		u, err := w.signing.CreateUser(t.Context(), w.people[globalAdmin].actor, n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return "/" + string(kind) + "Users/" + string(u.ID) + suffix
+		return "/" + string(kind) + "Users/" + w.newUser(t, kind) + suffix
 	}
+}
+
+// newUser makes a user of the kind and returns its id.
+func (w *world) newUser(t testing.TB, kind signing.UserKind) string {
+	t.Helper()
+	n := signing.NewUser{Kind: kind, Name: string(signing.NewID())}
+	if kind == signing.Interactive {
+		n.Email = n.Name + "@acme.example"
+	}
+	u, err := w.signing.CreateUser(t.Context(), w.people[globalAdmin].actor, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(u.ID)
 }
 
 // onGroup names the world's group.
