@@ -41,5 +41,5 @@ CREATE INDEX deliveries_organization ON deliveries (organization_id, id);
 CREATE INDEX deliveries_state ON deliveries (organization_id, state, id);
 CREATE INDEX deliveries_request ON deliveries (organization_id, request_id, id);
 CREATE INDEX deliveries_receiver ON deliveries (organization_id, receiver_id, id);
-CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX deliveries_due ON deliveries (next_at, id) WHERE next_at IS NOT NULL;
 CREATE INDEX deliveries_settled ON deliveries (created_at) WHERE next_at IS NULL;
