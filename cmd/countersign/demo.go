@@ -19,6 +19,7 @@ import (
 type demoCmd struct {
 	logging   `set:"log_level=warn"`
 	Data      string `help:"Directory to keep the demo in, to continue it later. The default is a temporary one that goes with the process." type:"path" placeholder:"DIR"`
+	Database  string `help:"Database: postgres://... for PostgreSQL. The default is an embedded SQLite file below --data." placeholder:"URL"`
 	Listen    string `help:"Address to listen on; port 0 picks a free one." default:"127.0.0.1:8480"`
 	ReadyFile string `help:"Write addresses, tokens and sign-in data as JSON to this file once the server is ready." type:"path" placeholder:"FILE"`
 	Scenario  string `help:"Run the release scenario on this Windows executable: submit, test-sign, verify, resubmit, approve, release-sign, verify." type:"existingfile" placeholder:"FILE.exe"`
@@ -105,8 +106,10 @@ func (c *demoCmd) Run(ctx context.Context, io console) (err error) {
 	if err != nil {
 		return err
 	}
-	files := storage{Data: c.Data}
-	sys, err := open(ctx, files, work{Workers: c.Workers}, log, []string{base.String()}, &timestamp.Member{Name: "embedded", Timestamper: authority})
+	files := storage{Data: c.Data, Database: c.Database}
+	letters := &mailbox{public: base}
+	sys, err := open(ctx, files, work{Workers: c.Workers}, log, []string{base.String()},
+		embedded{timestamp: &timestamp.Member{Name: "embedded", Timestamper: authority}, mail: letters})
 	if err != nil {
 		return err
 	}
@@ -121,7 +124,9 @@ func (c *demoCmd) Run(ctx context.Context, io console) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.serve(ctx, io, sys, listener, mount(h, timestampPath, authority), state, base)
+	h = mount(h, timestampPath, authority)
+	h = mount(mount(h, mailboxPath, letters), mailboxPath+"/", letters)
+	return c.serve(ctx, io, sys, listener, h, state, base)
 }
 
 // demoSeed returns the demo of the data directory, making it on the first start.
@@ -338,6 +343,7 @@ func (c *demoCmd) announce(io console, state *demoState, base *url.URL) error {
   Pages         %s
   REST API      %s  (reference: %s/swagger)
   Timestamps    %s
+  Mailbox       %s
   Organization  %s, project %s
   Trust         %s
 
@@ -349,7 +355,7 @@ func (c *demoCmd) announce(io console, state *demoState, base *url.URL) error {
   export COUNTERSIGN_TOKEN=%s   # the CI user's
   countersign request submit --project demo --policy test-signing --wait --output signed.exe YOUR.exe
 
-`, state.BaseURL, state.APIURL, state.APIURL, base.JoinPath(timestampPath), state.OrganizationID, state.ProjectSlug, state.CAFile,
+`, state.BaseURL, state.APIURL, state.APIURL, base.JoinPath(timestampPath), base.JoinPath(mailboxPath), state.OrganizationID, state.ProjectSlug, state.CAFile,
 		state.Logins["admin"].Email, state.Logins["admin"].Password, state.Logins["approver"].Email, state.Logins["approver"].Password,
 		state.BaseURL, state.OrganizationID, state.Tokens.CI)
 	return err

@@ -43,7 +43,7 @@ func TestMessages(t *testing.T) {
 	s := storage{Data: t.TempDir()}
 	w := work{ArtifactLimit: 1 << 20, AllowPrivate: true, AllowHTTP: true, messages: messages{MailServer: "smtp://" + mails.Addr + "?tls=none", MailFrom: "Countersign <sign@example.com>"}}
 	ctx, cancel := context.WithCancel(t.Context())
-	sys, err := open(ctx, s, w, slog.New(slog.DiscardHandler), []string{"https://sign.example.com"}, nil)
+	sys, err := open(ctx, s, w, slog.New(slog.DiscardHandler), []string{"https://sign.example.com"}, embedded{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func (c *serveCmd) Run(ctx context.Context, io console) error {
 	if base == nil {
 		base = listenerURL(listener, c.TLSCert != "")
 	}
-	sys, err := open(ctx, c.storage, c.work, log, []string{base.String()}, nil)
+	sys, err := open(ctx, c.storage, c.work, log, []string{base.String()}, embedded{})
 	if err != nil {
 		_ = listener.Close()
 		return err
@@ -161,7 +161,7 @@ func (c *workerCmd) Run(ctx context.Context, io console) error {
 		return &exitError{exitUsage, errors.New("a further worker needs PostgreSQL (--database postgres://...): an embedded database serves one process, and 'countersign serve' has a worker inside")}
 	}
 	log := c.logger(io.err)
-	sys, err := open(ctx, c.storage, c.work, log, nil, nil)
+	sys, err := open(ctx, c.storage, c.work, log, nil, embedded{})
 	if err != nil {
 		return err
 	}

@@ -135,8 +135,14 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// open assembles an installation. extra is a timestamp authority in front of those that w names; nil for none.
-func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []string, extra *timestamp.Member) (_ *system, err error) {
+// embedded are parts that a demo brings along instead of services elsewhere; nil for none.
+type embedded struct {
+	timestamp *timestamp.Member // in front of the authorities that are named
+	mail      signing.MailSender
+}
+
+// open assembles an installation.
+func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []string, own embedded) (_ *system, err error) {
 	sys := &system{log: log, metrics: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
@@ -149,9 +155,11 @@ func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []st
 			return nil, err
 		}
 	}
-	mailer, err := w.mailer(listener)
-	if err != nil {
-		return nil, err
+	mailer := own.mail
+	if mailer == nil {
+		if mailer, err = w.mailer(listener); err != nil {
+			return nil, err
+		}
 	}
 	if sys.db, sys.lock, err = s.openDatabase(ctx, log); err != nil {
 		return nil, err
@@ -191,7 +199,7 @@ func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []st
 		Limits: signing.Limits{ArtifactBytes: w.ArtifactLimit}, Secrets: keeper, Fetcher: retrieve.New(w.egress()),
 		Mail: mailer, Webhooks: notify.NewWebhooks(w.egress()),
 	}
-	if sys.pool, err = timestampPool(w.Timestamp, extra); err != nil {
+	if sys.pool, err = timestampPool(w.Timestamp, own.timestamp); err != nil {
 		return nil, err
 	}
 	if sys.pool != nil {
@@ -302,10 +310,7 @@ func (s *system) handler(public *url.URL, limit int64, metricsToken string) (htt
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", metricsHandler(s.metrics, metricsToken))
-	mux.Handle("/", api)
-	return mux, nil
+	return mount(api, "/metrics", metricsHandler(s.metrics, metricsToken)), nil
 }
 
 // shutdownGrace is how long running transfers and signatures may take after the signal to stop.
