@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/countersign-dev/countersign/client"
 )
@@ -54,10 +55,14 @@ func (c *demoCmd) present(ctx context.Context, io console, state *demoState, bas
 	return s.run(ctx, c.Scenario, c.Output)
 }
 
-// mount serves a path of its own beside another handler.
+// mount serves a path of its own, or one that ends in a slash with all below it, beside another handler. It is no
+// [http.ServeMux]: that one redirects paths with doubled slashes, which clients send, and not all of them follow.
 func mount(h http.Handler, path string, handler http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle(path, handler)
-	mux.Handle("/", h)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == path || strings.HasSuffix(path, "/") && strings.HasPrefix(r.URL.Path, path) {
+			handler.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
