@@ -17,6 +17,7 @@ type action struct {
 	danger  bool
 	field   string // of the domain's errors about the text
 	label   string // of the text field
+	chooses bool   // a signing policy
 	may     func(signing.RequestPermissions) bool
 	// carryOut does it and returns the request to show next.
 	carryOut func(*exchange, signing.ID, actionForm) (*signing.Request, error)
@@ -48,18 +49,30 @@ var actions = []*action{
 		},
 	},
 	{
-		name: "Resubmit", title: "Resubmit under another signing policy", button: "Resubmit", field: "Description", label: "Description (optional; the original's when empty)",
+		name: "Resubmit", chooses: true, title: "Resubmit under another signing policy", button: "Resubmit", field: "Description", label: "Description (optional; the original's when empty)",
 		explain: "The very same artifact, with the same configuration, parameters and origin, becomes a new signing request. Permissions and origin rules are those of the signing policy that you choose.",
 		may:     func(p signing.RequestPermissions) bool { return p.Resubmit },
 		carryOut: func(x *exchange, id signing.ID, f actionForm) (*signing.Request, error) {
-			if f.policy == "" {
-				return nil, signing.Invalid("SigningPolicyId", "Choose a signing policy.")
-			}
-			return x.Signing.Resubmit(x.r.Context(), x.actor, signing.Resubmission{
-				OriginalID: id, PolicyID: f.policy, Description: f.text, IdempotencyKey: f.key,
-			})
+			return x.resubmit(id, f, false)
 		},
 	},
+	{
+		name: "Retry", chooses: true, title: "Try again with the current settings", button: "Try again", field: "Description", label: "Description (optional; the original's when empty)",
+		explain: "The very same artifact, with the same parameters and origin, becomes a new signing request that uses the artifact configuration as it is now.",
+		may:     func(p signing.RequestPermissions) bool { return p.Retry },
+		carryOut: func(x *exchange, id signing.ID, f actionForm) (*signing.Request, error) {
+			return x.resubmit(id, f, true)
+		},
+	},
+}
+
+func (x *exchange) resubmit(id signing.ID, f actionForm, currentSettings bool) (*signing.Request, error) {
+	if f.policy == "" {
+		return nil, signing.Invalid("SigningPolicyId", "Choose a signing policy.")
+	}
+	return x.Signing.Resubmit(x.r.Context(), x.actor, signing.Resubmission{
+		OriginalID: id, PolicyID: f.policy, Description: f.text, IdempotencyKey: f.key, CurrentSettings: currentSettings,
+	})
 }
 
 // actionForm is what the form of an action holds.
@@ -112,7 +125,7 @@ func (x *exchange) showAction(status int, f actionForm) (err error) {
 		if f.closed == "" {
 			f.closed = "You cannot do this now. The signing request is " + strings.ToLower(statusLabel(f.request.Workflow.Status())) + ", or it takes another permission."
 		}
-	} else if f.name == "Resubmit" {
+	} else if f.chooses {
 		if f.choices, err = x.choices(f.request); err != nil {
 			return err
 		}

@@ -59,7 +59,7 @@ func (w *world) openTab(t *testing.T, browser context.Context, a signing.Actor) 
 	t.Helper()
 	ctx, stop := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(stop)
-	ctx, cancel := context.WithTimeout(ctx, 4*soon)
+	ctx, cancel := context.WithTimeout(ctx, 20*soon)
 	t.Cleanup(cancel)
 	b := &tab{ctx: ctx, w: w}
 	if err := chromedp.Do(ctx); err != nil {
@@ -223,6 +223,13 @@ func TestScreenshots(t *testing.T) {
 		t.Fatal(err)
 	}
 	pages["invitation"], who["invitation"] = "/Web/Invitation/"+code, signing.Actor{}
+	b := s.openTab(t, browser, s.Sam)
+	b.open(t, s.path())
+	eval[bool](t, b, `(document.querySelector("h1").style.color = "#999", document.querySelector("h2").style.marginLeft = "200vw", true)`)
+	if found := eval[[]string](t, b, contrast); len(found) != 2 {
+		t.Errorf("the check of contrast and overflow finds %q, not what was put there", found)
+	}
+	pages["retry"] = s.requestPath(s.failed.ID, "Retry")
 	directory := os.Getenv("COUNTERSIGN_SCREENSHOTS")
 	tabs := map[signing.ID]*tab{}
 	for _, name := range sortedKeys(pages) {

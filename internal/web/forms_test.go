@@ -189,6 +189,22 @@ func TestResubmitForm(t *testing.T) {
 	}
 }
 
+func TestRetryForm(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, newWorld(t))
+	b, path := s.browser(t, s.Sam), s.requestPath(s.failed.ID, "Retry")
+	b.get(t, s.requestPath(s.failed.ID)).wantText(t, "Try again").wantNoText(t, "Resubmit ")
+	s.browser(t, s.Rita).get(t, s.requestPath(s.failed.ID)).wantNoText(t, "Try again")
+	page := b.get(t, path).wantText(t, "uses the artifact configuration as it is now")
+	checkPage(t, page)
+	form := url.Values{tokenField: {page.token(t)}, "key": {page.hidden(t, "key")}, "policy": {string(s.Test.ID)}}
+	r := s.requestOf(t, b.post(t, path, form))
+	if r.OriginalID != s.failed.ID {
+		t.Errorf("trying again made %+v", r.Request)
+	}
+	b.get(t, s.requestPath(s.done.ID, "Retry")).wantStatus(t, http.StatusConflict)
+}
+
 // part is a field or file of an upload.
 type part struct{ name, file, value string }
 

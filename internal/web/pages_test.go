@@ -350,3 +350,34 @@ func TestWordsOfTime(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestUnknownPageKeepsForms: what a browser asks for besides the page, such as an icon, must not change the visitor that
+// the page's forms belong to.
+func TestUnknownPageKeepsForms(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	request := func(path, cookie string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cookie != "" {
+			req.Header.Set("Cookie", cookie)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { res.Body.Close() })
+		return res
+	}
+	visitor := request("/Web/SignIn", "").Cookies()
+	if len(visitor) != 1 {
+		t.Fatalf("the sign-in page set %d cookies", len(visitor))
+	}
+	for _, path := range []string{"/nothing-here", "/favicon.ico", "/Web/assets/x/y.css"} {
+		if set := request(path, visitor[0].Name+"="+visitor[0].Value).Cookies(); len(set) > 0 {
+			t.Errorf("%s set another cookie: %v", path, set)
+		}
+	}
+}

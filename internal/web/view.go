@@ -50,6 +50,14 @@ func invalidField(id, message string) templ.Attributes {
 
 func joined(list []string) string { return strings.Join(list, " · ") }
 
+// artifactName is what a request is called; its artifact may still be on its way.
+func artifactName(a signing.Artifact) string {
+	if a.FileName == "" {
+		return "Artifact not received yet"
+	}
+	return a.FileName
+}
+
 func orDash(s string) string {
 	if s == "" {
 		return "–"

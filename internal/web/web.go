@@ -68,7 +68,8 @@ func New(c Config) (http.Handler, error) {
 type access int
 
 const (
-	anyone   access = iota // no session needed
+	public   access = iota // the same for all: the session is not even looked up
+	anyone                 // no session needed
 	member                 // a session of the organization in the path
 	uploader               // as member, but the handler reads the body, with the form token in it, as a stream
 )
@@ -90,7 +91,7 @@ var routes = []route{
 	at("GET", "/", anyone, (*exchange).home),
 	at("GET", "/favicon.ico", anyone, (*exchange).icon),
 	at("GET", "/Web", anyone, (*exchange).home),
-	at("GET", "/Web/assets/{version}/{file}", anyone, (*exchange).asset),
+	at("GET", "/Web/assets/{version}/{file}", public, (*exchange).asset),
 	at("GET", "/Web/SignIn", anyone, (*exchange).signInPage),
 	at("POST", "/Web/SignIn", anyone, (*exchange).signIn),
 	at("POST", "/Web/SignIn/Organization", anyone, (*exchange).chooseOrganization),
@@ -166,29 +167,31 @@ func (r *route) match(segments []string) (map[string]string, bool) {
 func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	x := s.begin(w, r)
 	defer x.end()
-	rt, values, other := find(r.Method, r.URL.Path)
-	err := x.identify() // first, because a page that says no has a header and forms, too
-	switch {
-	case err != nil:
+	if err := x.run(); err != nil {
 		x.fail(err)
-	case rt != nil:
-		x.values, x.route = values, strings.Join(rt.segments, "/")
-		if err := x.run(rt); err != nil {
-			x.fail(err)
-		}
-	case other:
-		x.fail(&pageError{status: http.StatusMethodNotAllowed, title: "This address does not take that", message: "Go back and use the page's own buttons."})
-	default:
-		x.fail(signing.Errorf(signing.KindNotFound, "There is no page at this address."))
 	}
 }
 
-// run lets a route's handler answer when the browser may use it.
-func (x *exchange) run(rt *route) error {
-	if rt.method == http.MethodPost {
-		if err := x.foreign.Check(x.r); err != nil {
-			return errForeign
-		}
+// run lets the route's handler answer when the browser may use it.
+func (x *exchange) run() error {
+	rt, values, other := find(x.r.Method, x.r.URL.Path)
+	if rt != nil {
+		x.values, x.route = values, "/"+strings.Join(rt.segments, "/")
+	}
+	if rt != nil && rt.access == public {
+		return rt.handle(x)
+	}
+	if err := x.identify(); err != nil {
+		return err
+	}
+	switch {
+	case rt == nil && other:
+		return &pageError{status: http.StatusMethodNotAllowed, title: "This address does not take that", message: "Go back and use the page's own buttons."}
+	case rt == nil:
+		return signing.Errorf(signing.KindNotFound, "There is no page at this address.")
+	}
+	if rt.method == http.MethodPost && x.foreign.Check(x.r) != nil {
+		return errForeign
 	}
 	if rt.access != anyone {
 		if err := x.requireMember(); err != nil {

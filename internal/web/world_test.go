@@ -73,6 +73,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
 var authKey = bytes.Repeat([]byte{7}, 32)
 
 func newWorld(t *testing.T) *world {

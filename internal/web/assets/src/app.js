@@ -111,16 +111,22 @@ document.addEventListener("htmx:afterSettle", (event) => {
 });
 
 // ---- A signing request follows its state -----------------------------------------------------------------------------------------
+// Only while it is seen: an abandoned tab must not keep the session alive.
 let stream;
 function follow() {
   stream?.close();
   stream = undefined;
   const address = $("#live")?.dataset.events;
-  if (!address) return;
+  if (!address || document.hidden) return;
   stream = new EventSource(address);
   stream.addEventListener("changed", refreshRequest);
   stream.addEventListener("final", () => stream?.close());
+  stream.addEventListener("error", () => {
+    // Closed for good: the session has ended, which the page itself tells.
+    if (stream?.readyState === EventSource.CLOSED && !$("#dialog").open) location.reload();
+  });
 }
+document.addEventListener("visibilitychange", follow);
 async function refreshRequest() {
   const before = $("#live").dataset.status;
   const open = new Map(all("#live details[id]").map((d) => [d.id, d.open]));
