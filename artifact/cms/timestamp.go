@@ -17,16 +17,21 @@ import (
 
 // Token is a parsed TimeStampToken (RFC 3161 section 2.4.2).
 type Token struct {
-	Raw     []byte // DER of the ContentInfo
-	Time    time.Time
-	Policy  asn1.ObjectIdentifier
-	Serial  *big.Int
-	Nonce   *big.Int    // nil without
-	Hash    crypto.Hash // of Imprint
-	Imprint []byte      // digest of what was stamped
+	Raw      []byte // DER of the ContentInfo
+	Time     time.Time
+	Accuracy time.Duration // zero when the authority states none
+	Policy   asn1.ObjectIdentifier
+	Serial   *big.Int
+	Nonce    *big.Int    // nil without
+	Hash     crypto.Hash // of Imprint
+	Imprint  []byte      // digest of what was stamped
 
 	SignedData *SignedData
 }
+
+// maxInteger bounds serial numbers and nonces of time stamps, in octets.
+// Authorities use 20 at most.
+const maxInteger = 64
 
 // ParseToken reads a TimeStampToken. Its signature is not yet looked at.
 func ParseToken(der []byte) (*Token, error) {
@@ -40,7 +45,7 @@ func ParseToken(der []byte) (*Token, error) {
 	if len(sd.Signers) != 1 {
 		return nil, &ParseError{Field: "signedData.signerInfos", Reason: fmt.Sprintf("has %d signers; a time-stamp token has one", len(sd.Signers))}
 	}
-	t := &Token{Raw: sd.Raw, SignedData: sd, Serial: new(big.Int)}
+	t := &Token{Raw: sd.Raw, SignedData: sd}
 	if err := t.parseInfo(sd.Content); err != nil {
 		return nil, err
 	}
@@ -67,44 +72,94 @@ func (t *Token) parseInfo(s cryptobyte.String) error {
 	if t.Hash, err = ParseHashAlgorithm(&imprint); err != nil {
 		return fmt.Errorf("cms: tstInfo.messageImprint.hashAlgorithm: %w", err)
 	}
-	if !imprint.ReadASN1Bytes(&t.Imprint, cbasn1.OCTET_STRING) || !imprint.Empty() {
-		return fail(".messageImprint.hashedMessage", "is not an OCTET STRING")
+	if !imprint.ReadASN1Bytes(&t.Imprint, cbasn1.OCTET_STRING) || !imprint.Empty() || len(t.Imprint) != t.Hash.Size() {
+		return fail(".messageImprint.hashedMessage", fmt.Sprintf("is not a %v digest", t.Hash))
 	}
-	if !body.ReadASN1Integer(t.Serial) {
-		return fail(".serialNumber", "is not an INTEGER")
+	if t.Serial = readInteger(&body); t.Serial == nil {
+		return fail(".serialNumber", fmt.Sprintf("is not an INTEGER of at most %d octets", maxInteger))
 	}
 	var genTime cryptobyte.String
-	if !body.ReadASN1(&genTime, cbasn1.GeneralizedTime) {
+	if !body.ReadASN1(&genTime, cbasn1.GeneralizedTime) || len(genTime) > 30 {
 		return fail(".genTime", "is not a GeneralizedTime")
 	}
-	// Fractions of a second are allowed here (RFC 3161 section 2.4.2).
+	// The layout has no fraction, yet time.Parse takes one, as RFC 3161 section 2.4.2 allows.
 	if t.Time, err = time.Parse("20060102150405Z", string(genTime)); err != nil {
-		return fail(".genTime", fmt.Sprintf("%q is no time", genTime))
+		return fail(".genTime", fmt.Sprintf("%q is not a time in UTC", genTime))
 	}
-	if !body.SkipOptionalASN1(cbasn1.SEQUENCE) || !body.SkipOptionalASN1(cbasn1.BOOLEAN) { // accuracy, ordering
-		return fail(".accuracy", "is malformed")
+	if body.PeekASN1Tag(cbasn1.SEQUENCE) {
+		var ok bool
+		if t.Accuracy, ok = readAccuracy(&body); !ok {
+			return fail(".accuracy", "is not a sensible number of seconds, milliseconds and microseconds")
+		}
+	}
+	if !body.SkipOptionalASN1(cbasn1.BOOLEAN) {
+		return fail(".ordering", "is malformed")
 	}
 	if body.PeekASN1Tag(cbasn1.INTEGER) {
-		if t.Nonce = new(big.Int); !body.ReadASN1Integer(t.Nonce) {
-			return fail(".nonce", "is malformed")
+		if t.Nonce = readInteger(&body); t.Nonce == nil {
+			return fail(".nonce", fmt.Sprintf("is not an INTEGER of at most %d octets", maxInteger))
 		}
+	}
+	if !body.SkipOptionalASN1(explicit(0)) || !body.SkipOptionalASN1(explicit(1)) || !body.Empty() {
+		return fail("", "ends in something else than tsa and extensions")
 	}
 	return nil
 }
 
+// readInteger returns nil for what is no INTEGER, or too large a one.
+func readInteger(s *cryptobyte.String) *big.Int {
+	var element cryptobyte.String
+	n := new(big.Int)
+	if !s.ReadASN1Element(&element, cbasn1.INTEGER) || len(element) > maxInteger+2 || !element.ReadASN1Integer(n) {
+		return nil
+	}
+	return n
+}
+
+func readAccuracy(s *cryptobyte.String) (time.Duration, bool) {
+	var body cryptobyte.String
+	if !s.ReadASN1(&body, cbasn1.SEQUENCE) {
+		return 0, false
+	}
+	tag0, tag1 := cbasn1.Tag(0).ContextSpecific(), cbasn1.Tag(1).ContextSpecific()
+	var seconds, milliseconds, microseconds int64
+	ok := true
+	if body.PeekASN1Tag(cbasn1.INTEGER) {
+		ok = body.ReadASN1Integer(&seconds)
+	}
+	if body.PeekASN1Tag(tag0) {
+		ok = ok && body.ReadASN1Int64WithTag(&milliseconds, tag0)
+	}
+	if body.PeekASN1Tag(tag1) {
+		ok = ok && body.ReadASN1Int64WithTag(&microseconds, tag1)
+	}
+	const week = 7 * 24 * 60 * 60
+	ok = ok && body.Empty() && seconds >= 0 && seconds <= week &&
+		milliseconds >= 0 && milliseconds <= 999 && microseconds >= 0 && microseconds <= 999
+	return time.Duration(seconds)*time.Second + time.Duration(milliseconds)*time.Millisecond + time.Duration(microseconds)*time.Microsecond, ok
+}
+
 // Check verifies that the token stamps the given octets (of a signature value,
-// say), that its signature is right and that the certificate it names by its
-// ESSCertID (RFC 5816) is the one that signed and is for time stamping only
-// (RFC 3161 section 2.3). It returns that certificate, beside an error too when
-// it is known. Whether it is trusted is for Chain to say, at Token.Time.
+// say), and what Authority verifies. It returns the authority's certificate,
+// beside an error too when it is known. Whether it is trusted is for Chain to
+// say, at Token.Time.
 func (t *Token) Check(stamped []byte) (*x509.Certificate, error) {
+	certificate, err := t.Authority()
+	if err == nil && subtle.ConstantTimeCompare(sum(t.Hash, stamped), t.Imprint) != 1 {
+		err = fmt.Errorf("%w: the time stamp is for other data", ErrDigestMismatch)
+	}
+	return certificate, err
+}
+
+// Authority verifies that the token's signature is right, and that the
+// certificate it names by its ESSCertID (RFC 5816) is the one that signed and is
+// for time stamping only (RFC 3161 section 2.3). It returns that certificate,
+// beside an error too when it is known.
+func (t *Token) Authority() (*x509.Certificate, error) {
 	signer := t.SignedData.Signers[0]
 	certificate, err := t.SignedData.CheckSignature(signer, nil)
 	if err != nil {
 		return certificate, err
-	}
-	if subtle.ConstantTimeCompare(sum(t.Hash, stamped), t.Imprint) != 1 {
-		return certificate, fmt.Errorf("%w: the time stamp is for other data", ErrDigestMismatch)
 	}
 	if err := checkSigningCertificate(signer, certificate); err != nil {
 		return certificate, err

@@ -18,6 +18,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/countersign-dev/countersign/artifact/cms"
 )
 
 // maxRequest bounds a TimeStampReq, in octets; usual ones have less than 100.
@@ -243,10 +245,10 @@ func (a *Authority) signedAttributes(info []byte, now time.Time) ([]byte, error)
 		oid   asn1.ObjectIdentifier
 		value func(*cryptobyte.Builder)
 	}{
-		{oidContentType, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidTSTInfo) }},
-		{oidSigningTime, func(b *cryptobyte.Builder) { b.AddASN1UTCTime(now) }},
-		{oidMessageDigest, func(b *cryptobyte.Builder) { b.AddASN1OctetString(digest) }},
-		{oidSigningCertV2, func(b *cryptobyte.Builder) { b.AddBytes(a.essCertID) }},
+		{cms.OIDAttributeContentType, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(cms.OIDTSTInfo) }},
+		{cms.OIDAttributeSigningTime, func(b *cryptobyte.Builder) { b.AddASN1UTCTime(now) }},
+		{cms.OIDAttributeMessageDigest, func(b *cryptobyte.Builder) { b.AddASN1OctetString(digest) }},
+		{cms.OIDAttributeSigningCertificateV2, func(b *cryptobyte.Builder) { b.AddBytes(a.essCertID) }},
 	}
 	encoded := make([][]byte, 0, len(attributes))
 	for _, attribute := range attributes {
@@ -270,13 +272,13 @@ func (a *Authority) signedData(r *request, info, attributes, signature []byte) (
 	leaf := a.options.Chain[0]
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(oidSignedData)
+		b.AddASN1ObjectIdentifier(cms.OIDSignedData)
 		b.AddASN1(tag0.Constructed(), func(b *cryptobyte.Builder) {
 			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 				b.AddASN1Int64(3) // the content is not id-data
-				b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) { addAlgorithm(b, oidOf(a.hash), false) })
+				b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) { cms.AddHashAlgorithm(b, a.hash, false) })
 				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-					b.AddASN1ObjectIdentifier(oidTSTInfo)
+					b.AddASN1ObjectIdentifier(cms.OIDTSTInfo)
 					b.AddASN1(tag0.Constructed(), func(b *cryptobyte.Builder) { b.AddASN1OctetString(info) })
 				})
 				if r.certificates {
@@ -289,9 +291,14 @@ func (a *Authority) signedData(r *request, info, attributes, signature []byte) (
 							b.AddBytes(leaf.RawIssuer)
 							b.AddASN1BigInt(leaf.SerialNumber)
 						})
-						addAlgorithm(b, oidOf(a.hash), false)
+						cms.AddHashAlgorithm(b, a.hash, false)
 						b.AddASN1(tag0.Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(attributes) })
-						addAlgorithm(b, a.signature, a.null)
+						b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+							b.AddASN1ObjectIdentifier(a.signature)
+							if a.null {
+								b.AddASN1NULL()
+							}
+						})
 						b.AddASN1OctetString(signature)
 					})
 				})

@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/countersign-dev/countersign/artifact/cms"
 )
 
 const (
@@ -128,11 +130,11 @@ func (c *Client) check(reply []byte, query *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := parseToken(der)
+	token, authority, err := parseToken(der)
 	if err != nil {
 		return nil, err
 	}
-	if token.Hash != query.hash || subtle.ConstantTimeCompare(token.Digest, query.digest) != 1 {
+	if token.Hash != query.hash || subtle.ConstantTimeCompare(token.Imprint, query.digest) != 1 {
 		return nil, errors.New("the token is for another message imprint than the one asked for")
 	}
 	if token.Nonce == nil || token.Nonce.Cmp(query.nonce) != 0 {
@@ -141,22 +143,11 @@ func (c *Client) check(reply []byte, query *request) ([]byte, error) {
 	if query.policy != nil && !token.Policy.Equal(query.policy) {
 		return nil, fmt.Errorf("the token has policy %v, not %v as asked for", token.Policy, query.policy)
 	}
-	signer, err := token.verify()
-	if err != nil {
-		return nil, err
-	}
 	if c.options.Roots == nil {
 		return der, nil
 	}
-	intermediates := x509.NewCertPool()
-	for _, certificate := range token.Certificates {
-		intermediates.AddCert(certificate)
-	}
-	_, err = signer.Verify(x509.VerifyOptions{
-		Roots:         c.options.Roots,
-		Intermediates: intermediates,
-		CurrentTime:   token.Time,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping},
+	_, err = cms.Chain(authority, token.SignedData.Certificates, cms.ChainOptions{
+		Roots: c.options.Roots, Time: token.Time, Usage: x509.ExtKeyUsageTimeStamping,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the authority's certificate is not trusted: %w", err)

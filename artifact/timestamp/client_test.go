@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/countersign-dev/countersign/artifact/cms"
 )
 
 func TestClientAndAuthority(t *testing.T) {
@@ -34,8 +36,8 @@ func TestClientAndAuthority(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token := must[*signedToken](t)(parseToken(der))
-		if !token.Time.Equal(moment) || token.Accuracy != 2030004*time.Microsecond || token.Hash != hash || !bytes.Equal(token.Digest, digest) {
+		token := must[*cms.Token](t)(cms.ParseToken(der))
+		if !token.Time.Equal(moment) || token.Accuracy != 2030004*time.Microsecond || token.Hash != hash || !bytes.Equal(token.Imprint, digest) {
 			t.Errorf("%+v", token)
 		}
 		if serials[token.Serial.String()] || token.Serial.BitLen() != 127 {
@@ -109,14 +111,14 @@ func TestClientRefusesLies(t *testing.T) {
 		{"other hash", sign(func(r *request) { r.hash, r.digest = crypto.SHA512, imprint(crypto.SHA512, "x") }), "another message imprint"},
 		{"other nonce", sign(func(r *request) { r.nonce = big.NewInt(42) }), "nonce"},
 		{"no nonce", sign(func(r *request) { r.nonce = nil }), "nonce"},
-		{"no certificate", sign(func(r *request) { r.certificates = false }), "certificates: do not hold"},
+		{"no certificate", sign(func(r *request) { r.certificates = false }), "certificate is not embedded"},
 		{"changed content", func(t *testing.T, query []byte) []byte {
 			response := must[[]byte](t)(good.Respond(t.Context(), query))
 			// The serial number is the INTEGER that follows the imprint.
 			at := bytes.Index(response, imprint(crypto.SHA256, "x")) + crypto.SHA256.Size() + 5
 			response[at] ^= 1
 			return response
-		}, "messageDigest"},
+		}, "content is not what was signed"},
 		{"changed signature", func(t *testing.T, query []byte) []byte {
 			response := must[[]byte](t)(good.Respond(t.Context(), query))
 			response[len(response)-1] ^= 1
@@ -129,9 +131,9 @@ func TestClientRefusesLies(t *testing.T) {
 			return must[[]byte](t)(authority.Respond(t.Context(), query))
 		}, "names another certificate"},
 		{"usage not critical", spoiled(usage(false, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 8})), "not critical"},
-		{"usage code signing", spoiled(usage(true, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 3})), "not timeStamping alone"},
-		{"usage both", spoiled(usage(true, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 8}, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 3})), "not timeStamping alone"},
-		{"usage missing", spoiled(func(c *x509.Certificate) { c.ExtraExtensions = nil }), "is missing"},
+		{"usage code signing", spoiled(usage(true, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 3})), "not for time stamping alone"},
+		{"usage both", spoiled(usage(true, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 8}, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 3})), "not for time stamping alone"},
+		{"usage missing", spoiled(func(c *x509.Certificate) { c.ExtraExtensions = nil }), "not for time stamping alone"},
 		{"key usage", spoiled(func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageKeyEncipherment }), "keyUsage"},
 		{"expired", spoiled(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), "validity"},
 		{"garbage", func(*testing.T, []byte) []byte { return []byte("<html>no</html>") }, "response"},

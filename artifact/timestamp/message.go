@@ -3,12 +3,15 @@ package timestamp
 import (
 	"crypto"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"math/big"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/countersign-dev/countersign/artifact/cms"
 )
 
 var (
@@ -272,18 +275,8 @@ func readFailureInfo(s *cryptobyte.String) (Failure, error) {
 // addImprint writes a MessageImprint.
 func addImprint(b *cryptobyte.Builder, hash crypto.Hash, digest []byte) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		addAlgorithm(b, oidOf(hash), true)
+		cms.AddHashAlgorithm(b, hash, true)
 		b.AddASN1OctetString(digest)
-	})
-}
-
-// addAlgorithm writes an AlgorithmIdentifier, with NULL parameters or with none.
-func addAlgorithm(b *cryptobyte.Builder, oid asn1.ObjectIdentifier, null bool) {
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(oid)
-		if null {
-			b.AddASN1NULL()
-		}
 	})
 }
 
@@ -293,24 +286,15 @@ func readImprint(s *cryptobyte.String, field string) (crypto.Hash, []byte, error
 	if !s.ReadASN1(&imprint, cbasn1.SEQUENCE) {
 		return 0, nil, malformed(field, "is missing")
 	}
-	oid, _, err := readAlgorithm(&imprint, field+".hashAlgorithm")
-	if err != nil {
-		return 0, nil, err
+	hash, err := cms.ParseHashAlgorithm(&imprint)
+	if err != nil && !errors.Is(err, cms.ErrUnsupported) {
+		return 0, nil, malformed(field+".hashAlgorithm", "is not an AlgorithmIdentifier")
 	}
 	var digest cryptobyte.String
 	if !imprint.ReadASN1(&digest, cbasn1.OCTET_STRING) || !imprint.Empty() {
 		return 0, nil, malformed(field+".hashedMessage", "is not one OCTET STRING")
 	}
-	return hashOf(oid), digest, nil
-}
-
-// readAlgorithm reads an AlgorithmIdentifier; parameters may be empty.
-func readAlgorithm(s *cryptobyte.String, field string) (oid asn1.ObjectIdentifier, parameters cryptobyte.String, err error) {
-	var algorithm cryptobyte.String
-	if !s.ReadASN1(&algorithm, cbasn1.SEQUENCE) || !algorithm.ReadASN1ObjectIdentifier(&oid) {
-		return nil, nil, malformed(field, "is not an AlgorithmIdentifier")
-	}
-	return oid, algorithm, nil
+	return hash, digest, nil
 }
 
 // readOptionalInteger returns nil when the next field is no INTEGER.

@@ -6,7 +6,8 @@
 //
 // Message imprints are SHA-256, SHA-384 or SHA-512, and SHA-1 where an old
 // verifier needs it. Tokens and messages are DER; what comes from outside is
-// bounded in size and count, and a malformed one gives a *ParseError.
+// bounded in size and count. A malformed message gives a *ParseError; package cms
+// reads the tokens, and a malformed one gives its *cms.ParseError.
 package timestamp
 
 import (
@@ -15,9 +16,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 
-	_ "crypto/sha1" // message imprints and ESSCertID of RFC 2634
-	_ "crypto/sha256"
-	_ "crypto/sha512"
+	"github.com/countersign-dev/countersign/artifact/cms"
 )
 
 // Timestamper obtains a time stamp.
@@ -30,8 +29,8 @@ type Timestamper interface {
 	Timestamp(ctx context.Context, digest []byte, hash crypto.Hash) (token []byte, err error)
 }
 
-// ParseError reports a message or token that is not what RFC 3161 or RFC 5652
-// say it should be.
+// ParseError reports a message that is not what RFC 3161 says it should be, or a
+// token that is not what a new one should be.
 type ParseError struct {
 	Field  string // path of the field, such as "tstInfo.genTime"
 	Reason string // what is wrong with it, for a person
@@ -43,51 +42,11 @@ func malformed(field, format string, args ...any) error {
 	return &ParseError{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
 
-var (
-	oidSignedData         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}
-	oidTSTInfo            = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 4}
-	oidContentType        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 3}
-	oidMessageDigest      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 4}
-	oidSigningTime        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 5}
-	oidSigningCertificate = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 2, 12} // RFC 2634 section 5.4
-	oidSigningCertV2      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 2, 47} // RFC 5035 section 3
-	oidExtKeyUsage        = asn1.ObjectIdentifier{2, 5, 29, 37}
-)
-
-// hashes are the functions known as message imprint and as signature digest.
-var hashes = []struct {
-	hash crypto.Hash
-	oid  asn1.ObjectIdentifier
-}{
-	{crypto.SHA1, asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}},
-	{crypto.SHA256, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}},
-	{crypto.SHA384, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 2}},
-	{crypto.SHA512, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 3}},
-}
-
-// hashOf returns zero for an unknown identifier.
-func hashOf(oid asn1.ObjectIdentifier) crypto.Hash {
-	for _, h := range hashes {
-		if h.oid.Equal(oid) {
-			return h.hash
-		}
-	}
-	return 0
-}
-
-// oidOf returns nil for an unknown function.
-func oidOf(hash crypto.Hash) asn1.ObjectIdentifier {
-	for _, h := range hashes {
-		if h.hash == hash {
-			return h.oid
-		}
-	}
-	return nil
-}
+var oidExtKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37} // RFC 5280 section 4.2.1.12
 
 // checkImprint refuses what no authority could stamp, before any is asked.
 func checkImprint(digest []byte, hash crypto.Hash) error {
-	if oidOf(hash) == nil {
+	if _, err := cms.HashOID(hash); err != nil {
 		return fmt.Errorf("timestamp: message imprints are SHA-1, SHA-256, SHA-384 or SHA-512, not %v", hash)
 	}
 	if len(digest) != hash.Size() {
