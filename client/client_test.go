@@ -382,6 +382,25 @@ func TestSubmit(t *testing.T) {
 	}
 }
 
+// TestResubmit: an answer that got lost does not make a second request.
+func TestResubmit(t *testing.T) {
+	t.Parallel()
+	var keys []string
+	c := connect(t, func(w http.ResponseWriter, r *http.Request) {
+		if keys = append(keys, r.Header.Get("Idempotency-Key")); len(keys) == 1 {
+			hangUp(w)
+			return
+		}
+		answer(w, 201, api.SubmittedSigningRequest{SigningRequestID: request})
+	})
+	if _, err := c.Resubmit(t.Context(), client.Resubmission{Original: request, PolicySlug: "release"}); err != nil {
+		t.Fatal(err)
+	}
+	if len(keys) != 2 || keys[0] == "" || keys[0] != keys[1] {
+		t.Errorf("keys %q", keys)
+	}
+}
+
 // TestSubmitShrunk: a file that got shorter while it is sent is an error of its own, not of the network.
 func TestSubmitShrunk(t *testing.T) {
 	t.Parallel()

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"net/http"
 	"time"
 
@@ -87,21 +89,24 @@ func (c *Client) Wait(ctx context.Context, id string, o WaitOptions) (*api.Signi
 	}
 }
 
-// Resubmission asks to sign a completed request's artifact under another signing policy.
+// Resubmission asks to sign a request's artifact again.
 type Resubmission struct {
 	Original            string // id of the request
-	PolicySlug          string
+	PolicySlug          string        // of the same project; may be empty with CurrentSettings, then the original's
 	PolicyID            string        // in place of the slug
+	CurrentSettings     bool          // with the artifact configuration as it is now; takes failed requests, too
 	Description         string        // the original's when empty
 	CancellationTimeout time.Duration // canceled unless it is final by then; 0 for never; whole seconds
+	IdempotencyKey      string        // as that of a [Submission]
 }
 
 // Resubmit makes a new request with the very same artifact, configuration, parameters and origin as a completed one.
 func (c *Client) Resubmit(ctx context.Context, r Resubmission) (*api.SubmittedSigningRequest, error) {
-	return post[api.SubmittedSigningRequest](ctx, c, func() (*http.Response, error) {
-		return c.api.ResubmitSigningRequest(ctx, c.organization, nil, api.Resubmit{
+	params := &api.ResubmitSigningRequestParams{IdempotencyKey: cmp.Or(r.IdempotencyKey, rand.Text())}
+	return get[api.SubmittedSigningRequest](ctx, c, func() (*http.Response, error) {
+		return c.api.ResubmitSigningRequest(ctx, c.organization, params, api.Resubmit{
 			OriginalSigningRequestID: r.Original, SigningPolicySlug: r.PolicySlug, SigningPolicyID: r.PolicyID,
-			Description: r.Description, CancellationTimeoutInSeconds: int(r.CancellationTimeout / time.Second),
+			CurrentSettings: r.CurrentSettings, Description: r.Description, CancellationTimeoutInSeconds: int(r.CancellationTimeout / time.Second),
 		})
 	})
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"io"
@@ -53,9 +54,6 @@ type Submission struct {
 
 // Submit makes a signing request.
 func (c *Client) Submit(ctx context.Context, s Submission) (*api.SubmittedSigningRequest, error) {
-	if s.IdempotencyKey == "" {
-		s.IdempotencyKey = rand.Text()
-	}
 	f := form{
 		{"projectSlug", s.ProjectSlug}, {"signingPolicySlug", s.PolicySlug}, {"signingPolicyId", s.PolicyID},
 		{"artifactConfigurationSlug", s.ConfigurationSlug}, {"artifactConfigurationId", s.ConfigurationID},
@@ -72,7 +70,7 @@ func (c *Client) Submit(ctx context.Context, s Submission) (*api.SubmittedSignin
 	if s.Origin.BuildSettings != nil {
 		files = append([]namedUpload{{"origin.buildData.buildSettingsFile", s.Origin.BuildSettings}}, files...)
 	}
-	params := &api.SubmitWithArtifactParams{IdempotencyKey: s.IdempotencyKey}
+	params := &api.SubmitWithArtifactParams{IdempotencyKey: cmp.Or(s.IdempotencyKey, rand.Text())}
 	return get[api.SubmittedSigningRequest](ctx, c, func() (*http.Response, error) {
 		m := f.encode(files)
 		return c.api.SubmitWithArtifactWithBody(ctx, c.organization, params, m.contentType, m, m.setLength)

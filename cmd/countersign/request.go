@@ -21,7 +21,7 @@ type requestCmd struct {
 	Wait     waitCmd     `cmd:"" help:"Wait until a request is final."`
 	Get      getCmd      `cmd:"" help:"Show everything about a request."`
 	Download downloadCmd `cmd:"" help:"Download a request's artifact."`
-	Resubmit resubmitCmd `cmd:"" help:"Sign a completed request's artifact under another signing policy."`
+	Resubmit resubmitCmd `cmd:"" help:"Sign a request's artifact again, under another signing policy."`
 	Approve  approveCmd  `cmd:"" help:"Approve a waiting request."`
 	Deny     denyCmd     `cmd:"" help:"Deny a waiting request, which ends it."`
 	Cancel   cancelCmd   `cmd:"" help:"Cancel a request that is not final."`
@@ -217,15 +217,20 @@ type submitCmd struct {
 	connection
 	following
 	parameters
-	Project        string        `help:"Slug of the project." required:"" placeholder:"SLUG"`
-	Policy         string        `help:"Slug of the signing policy." required:"" placeholder:"SLUG"`
-	Configuration  string        `help:"Slug of the artifact configuration; the project's default otherwise." placeholder:"SLUG" env:"-"`
-	Description    string        `help:"What this is, for those who approve it." env:"-" placeholder:"TEXT"`
-	Wait           bool          `help:"Wait until the request is final. --output waits, too." env:"-"`
-	CancelAfter    time.Duration `help:"Have the server cancel the request unless it is final by then." env:"-" placeholder:"DURATION"`
-	IdempotencyKey string        `help:"Key of this submission, such as the CI job's id: with the same key, policy and artifact the request that is there is used instead of a new one." env:"-" placeholder:"KEY"`
-	Origin         originFlags   `embed:"" prefix:"origin-" group:"Origin"`
-	Artifact       string        `arg:"" help:"The file to sign." type:"existingfile"`
+	Project       string        `help:"Slug of the project." required:"" placeholder:"SLUG"`
+	Policy        string        `help:"Slug of the signing policy." required:"" placeholder:"SLUG"`
+	Configuration string        `help:"Slug of the artifact configuration; the project's default otherwise." placeholder:"SLUG" env:"-"`
+	Description   string        `help:"What this is, for those who approve it." env:"-" placeholder:"TEXT"`
+	Wait          bool          `help:"Wait until the request is final. --output waits, too." env:"-"`
+	CancelAfter   time.Duration `help:"Have the server cancel the request unless it is final by then." env:"-" placeholder:"DURATION"`
+	repeating
+	Origin   originFlags `embed:"" prefix:"origin-" group:"Origin"`
+	Artifact string      `arg:"" help:"The file to sign." type:"existingfile"`
+}
+
+// repeating makes running a command again harmless.
+type repeating struct {
+	IdempotencyKey string `help:"Key of this submission, such as the CI job's id: with the same key, policy and artifact the request that is there is used instead of a new one." env:"-" placeholder:"KEY"`
 }
 
 type originFlags struct {
@@ -366,11 +371,13 @@ func (w *waitCmd) Run(ctx context.Context, io console) error {
 type resubmitCmd struct {
 	connection
 	following
-	Policy      string        `help:"Slug of the signing policy; one of the same project." required:"" placeholder:"SLUG"`
-	Description string        `help:"What this is, for those who approve it; the original's otherwise." env:"-" placeholder:"TEXT"`
-	Wait        bool          `help:"Wait until the new request is final. --output waits, too." env:"-"`
-	CancelAfter time.Duration `help:"Have the server cancel the request unless it is final by then." env:"-" placeholder:"DURATION"`
-	Request     string        `arg:"" help:"Id of the completed signing request."`
+	repeating
+	Policy          string        `help:"Slug of the signing policy; one of the same project. With --current-settings the original's otherwise." env:"-" placeholder:"SLUG"`
+	CurrentSettings bool          `help:"Use the artifact configuration as it is now; takes failed requests, too." env:"-"`
+	Description     string        `help:"What this is, for those who approve it; the original's otherwise." env:"-" placeholder:"TEXT"`
+	Wait            bool          `help:"Wait until the new request is final. --output waits, too." env:"-"`
+	CancelAfter     time.Duration `help:"Have the server cancel the request unless it is final by then." env:"-" placeholder:"DURATION"`
+	Request         string        `arg:"" help:"Id of the completed signing request."`
 }
 
 // Help is shown by kong.
@@ -379,7 +386,19 @@ func (*resubmitCmd) Help() string {
 
     countersign request resubmit --policy release-signing --description "1.4.0, all tests passed" 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 
+A request that failed because of its configuration is tried again once that was mended:
+
+    countersign request resubmit --current-settings 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+
 --json writes the same object as "request submit"; signingRequestId is the new request's.` + exitCodes("the new request failed, was denied or canceled")
+}
+
+// Validate is called by kong.
+func (r *resubmitCmd) Validate() error {
+	if r.Policy == "" && !r.CurrentSettings {
+		return errors.New("name the signing policy with --policy")
+	}
+	return nil
 }
 
 // Run resubmits.
@@ -393,7 +412,7 @@ func (r *resubmitCmd) Run(ctx context.Context, io console) error {
 	}
 	ctx, stop := r.within(ctx)
 	defer stop()
-	submitted, err := c.Resubmit(ctx, client.Resubmission{Original: r.Request, PolicySlug: r.Policy, Description: r.Description, CancellationTimeout: r.CancelAfter})
+	submitted, err := c.Resubmit(ctx, client.Resubmission{Original: r.Request, PolicySlug: r.Policy, CurrentSettings: r.CurrentSettings, Description: r.Description, CancellationTimeout: r.CancelAfter, IdempotencyKey: r.IdempotencyKey})
 	if err != nil {
 		return r.ended(ctx, err, "")
 	}
