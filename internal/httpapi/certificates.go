@@ -3,7 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"context"
-	"crypto/sha1" //nolint:gosec // thumbprints that administrators compare are SHA-1
+	"crypto/sha1" // thumbprints that administrators compare
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"

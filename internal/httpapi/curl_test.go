@@ -87,7 +87,7 @@ func TestCurl(t *testing.T) {
 			t.Fatalf("answer %s", out)
 		}
 		location := regexp.MustCompile(`(?i)\r\nlocation: (\S+)\r\n`).FindStringSubmatch(out)
-		if location == nil || location[1] != server.URL+"/API/v1/"+testOrg+"/SigningRequests/"+testRequest {
+		if len(location) != 2 || location[1] != server.URL+"/API/v1/"+testOrg+"/SigningRequests/"+testRequest {
 			t.Errorf("Location %q in %s", location, out)
 		}
 		mu.Lock()

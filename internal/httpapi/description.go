@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/countersign-dev/countersign/api"
@@ -49,8 +50,8 @@ func (s *service) GetArtifactDescriptionXML(ctx context.Context, r api.GetArtifa
 	return api.GetArtifactDescriptionXML200ApplicationXMLResponse{Body: bytes.NewReader(text), ContentLength: int64(len(text))}, nil
 }
 
-func (s *service) description(ctx context.Context, requestid string) (*api.ArtifactDescription, error) {
-	id, err := requestID(requestid)
+func (s *service) description(ctx context.Context, rawID string) (*api.ArtifactDescription, error) {
+	id, err := requestID(rawID)
 	if err != nil {
 		return nil, err
 	}
@@ -161,9 +162,9 @@ type xmlWriter struct {
 // open begins an element with attributes in pairs of name and value; empty values are left out.
 func (w *xmlWriter) open(name string, attributes ...string) {
 	start := xml.StartElement{Name: xml.Name{Local: name}}
-	for i := 0; i < len(attributes); i += 2 {
-		if attributes[i+1] != "" {
-			start.Attr = append(start.Attr, xml.Attr{Name: xml.Name{Local: attributes[i]}, Value: attributes[i+1]})
+	for pair := range slices.Chunk(attributes, 2) {
+		if pair[1] != "" {
+			start.Attr = append(start.Attr, xml.Attr{Name: xml.Name{Local: pair[0]}, Value: pair[1]})
 		}
 	}
 	w.names = append(w.names, name)

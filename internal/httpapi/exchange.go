@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -41,9 +42,10 @@ func observe(log *slog.Logger, next http.Handler) http.Handler {
 		x.request = r
 		rec := &recorder{ResponseWriter: w}
 		setSecurityHeaders(rec.Header())
-		defer func() {
+		defer func() { //nolint:contextcheck // r carries the context
 			cause := recover()
-			aborted := cause == http.ErrAbortHandler
+			err, _ := cause.(error)
+			aborted := errors.Is(err, http.ErrAbortHandler)
 			if cause != nil && !aborted {
 				x.log.Error("panic", "panic", cause, "stack", string(debug.Stack()))
 				if rec.status == 0 {

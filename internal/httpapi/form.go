@@ -58,7 +58,7 @@ func readForm(mr *multipart.Reader, sinks map[string]fileSink) (*form, error) {
 	textLeft := maxFormText
 	for parts := 0; ; parts++ {
 		part, err := mr.NextPart()
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // it is wrapped when the body ends before its closing boundary
 			return f, nil
 		}
 		if err != nil {
@@ -183,7 +183,7 @@ type partReader struct {
 // Read reads the part's content.
 func (p *partReader) Read(b []byte) (int, error) {
 	n, err := p.part.Read(b)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		p.err = err
 	}
 	return n, err

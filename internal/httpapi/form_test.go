@@ -200,7 +200,7 @@ func TestReadFormKeepsSinkErrors(t *testing.T) {
 	body := raw(`Content-Disposition: form-data; name="artifact"; filename="a"`, "MZ")
 	_, err := readForm(multipart.NewReader(strings.NewReader(body), "b"),
 		map[string]fileSink{"artifact": func(filePart, io.Reader) error { return full }})
-	if err != full {
+	if !errors.Is(err, full) {
 		t.Errorf("error = %v, want the sink's own", err)
 	}
 	// A body over its limit stays recognisable although the sink wraps what it reads.

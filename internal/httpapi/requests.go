@@ -175,8 +175,8 @@ func stateOf(r *signing.Request) api.StatusJSONResponse {
 }
 
 // decide performs an action on a request that takes a comment.
-func decide(ctx context.Context, requestid string, body *api.Decision, action func(context.Context, signing.Actor, signing.ID, string) (*signing.Request, error)) (api.StatusJSONResponse, error) {
-	id, err := requestID(requestid)
+func decide(ctx context.Context, rawID string, body *api.Decision, action func(context.Context, signing.Actor, signing.ID, string) (*signing.Request, error)) (api.StatusJSONResponse, error) {
+	id, err := requestID(rawID)
 	if err != nil {
 		return api.StatusJSONResponse{}, err
 	}
@@ -219,8 +219,8 @@ func (s *service) CancelSigningRequest(ctx context.Context, r api.CancelSigningR
 }
 
 // file answers with what open opens.
-func (s *service) file(ctx context.Context, requestid string, open func(context.Context, signing.Actor, signing.ID) (*signing.Download, error)) (*download, error) {
-	id, err := requestID(requestid)
+func (s *service) file(ctx context.Context, rawID string, open func(context.Context, signing.Actor, signing.ID) (*signing.Download, error)) (*download, error) {
+	id, err := requestID(rawID)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (st *staging) takeSettings(file filePart, content io.Reader) (err error) {
 		return nil
 	}
 	bounded := bufio.NewReader(&boundedReader{r: content, left: maxSettingsBytes})
-	if _, err := bounded.Peek(1); err == io.EOF {
+	if _, err := bounded.Peek(1); errors.Is(err, io.EOF) {
 		return nil
 	}
 	st.settings, err = st.service.Stage(st.ctx, st.actor, file.name, bounded)
@@ -199,7 +199,7 @@ type bodyReader struct{ body io.Reader }
 // Read reads the body.
 func (b bodyReader) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = requestError(err)
 	}
 	return n, err

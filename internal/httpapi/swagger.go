@@ -64,13 +64,13 @@ func addSwagger(rt *router, public *url.URL) error {
 	} {
 		compressed, err := fs.ReadFile(static.FS, name+".gz")
 		if err != nil {
-			return fmt.Errorf("Swagger UI: %w", err)
+			return fmt.Errorf("swagger UI: %w", err)
 		}
 		rt.HandleFunc("GET /swagger/"+name, compressedAsset(contentType, compressed))
 	}
 	favicon, err := fs.ReadFile(static.FS, "favicon-32x32.png")
 	if err != nil {
-		return fmt.Errorf("Swagger UI: %w", err)
+		return fmt.Errorf("swagger UI: %w", err)
 	}
 	add("favicon-32x32.png", "image/png", favicon)
 	return nil
@@ -91,10 +91,10 @@ func compressedAsset(contentType string, compressed []byte) http.HandlerFunc {
 		}
 		zr, err := gzip.NewReader(bytes.NewReader(compressed))
 		if err != nil {
-			writeError(w, r, fmt.Errorf("Swagger UI: %w", err))
+			writeError(w, r, fmt.Errorf("swagger UI: %w", err))
 			return
 		}
-		io.Copy(w, zr) // the client may be gone; there is nobody to tell
+		_, _ = io.Copy(w, zr) //nolint:gosec // an asset of our own; the client may be gone, and there is nobody to tell
 	}
 }
 
