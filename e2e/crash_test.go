@@ -40,27 +40,10 @@ func TestKill(t *testing.T) {
 	defer cancel()
 	data := t.TempDir()
 	first := startDemo(t, data)
-	w := &crashWork{t: t, dir: t.TempDir(), exe: readFile(t, samples.GoEXE(t, "386")), server: newMortal(first),
-		begin: make(chan struct{}, crashSubmitted), finished: make(chan struct{}, 2*crashSubmitted), accepted: map[string]string{}}
-
-	var submitters sync.WaitGroup
-	for n := range 8 {
-		submitters.Go(func() {
-			for i := n; i < crashSubmitted; i += 8 {
-				if err := w.item(ctx, i); err != nil {
-					t.Errorf("artifact %d: %v", i, err)
-				}
-			}
-		})
-	}
-	done := make(chan struct{})
-	go func() { submitters.Wait(); close(done) }()
-	var approver sync.WaitGroup
-	approver.Go(func() { w.approve(ctx, done) })
-
+	w := newCrashWork(t, first, crashSubmitted, crashResubmits)
+	wait := w.start(ctx)
 	w.crash(ctx, data)
-	<-done
-	approver.Wait()
+	wait()
 	if t.Failed() {
 		return
 	}
@@ -79,13 +62,13 @@ func TestKill(t *testing.T) {
 // mortal is a server that dies and comes back.
 type mortal struct {
 	mu      sync.Mutex
-	current *demo         // nil while there is none
+	current *instance     // nil while there is none
 	changed chan struct{} // closed when current changes
 }
 
-func newMortal(d *demo) *mortal { return &mortal{current: d, changed: make(chan struct{})} }
+func newMortal(d *instance) *mortal { return &mortal{current: d, changed: make(chan struct{})} }
 
-func (m *mortal) set(d *demo) {
+func (m *mortal) set(d *instance) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.current = d
@@ -94,7 +77,7 @@ func (m *mortal) set(d *demo) {
 }
 
 // get waits until a server is there.
-func (m *mortal) get(ctx context.Context) (*demo, error) {
+func (m *mortal) get(ctx context.Context) (*instance, error) {
 	for {
 		m.mu.Lock()
 		d, changed := m.current, m.changed
@@ -114,7 +97,7 @@ func (m *mortal) get(ctx context.Context) (*demo, error) {
 var errDied = errors.New("the server died")
 
 // once calls the server. What the server answers is returned as it is; anything else must come from its death.
-func (m *mortal) once(ctx context.Context, call func(*demo) error) error {
+func (m *mortal) once(ctx context.Context, call func(*instance) error) error {
 	d, err := m.get(ctx)
 	if err != nil {
 		return err
@@ -133,7 +116,7 @@ func (m *mortal) once(ctx context.Context, call func(*demo) error) error {
 }
 
 // do calls a server until one answers.
-func (m *mortal) do(ctx context.Context, call func(*demo) error) error {
+func (m *mortal) do(ctx context.Context, call func(*instance) error) error {
 	for {
 		if err := m.once(ctx, call); !errors.Is(err, errDied) {
 			return err
@@ -143,10 +126,12 @@ func (m *mortal) do(ctx context.Context, call func(*demo) error) error {
 
 // crashWork is what the server is asked to do.
 type crashWork struct {
-	t      *testing.T
-	dir    string // of downloads
-	exe    []byte
-	server *mortal
+	t         *testing.T
+	dir       string // of downloads
+	exe       []byte
+	server    *mortal
+	submitted int // artifacts
+	resubmits int // of them, for release
 	// begin has one for each artifact that may be submitted by now, finished one for each request that was completed.
 	begin, finished chan struct{}
 
@@ -154,6 +139,45 @@ type crashWork struct {
 	accepted map[string]string // SHA-256 of the signed artifact, when it was first downloaded, by request
 	unheard  int               // submissions without an answer that nobody repeated
 }
+
+func newCrashWork(t *testing.T, d *instance, submitted, resubmits int) *crashWork {
+	return &crashWork{t: t, dir: t.TempDir(), exe: readFile(t, samples.GoEXE(t, "386")), server: newMortal(d), submitted: submitted, resubmits: resubmits,
+		begin: make(chan struct{}, submitted), finished: make(chan struct{}, submitted+resubmits), accepted: map[string]string{}}
+}
+
+// start starts the submitters and the approver; wait waits until all is done.
+func (w *crashWork) start(ctx context.Context) (wait func()) {
+	const submitters = 8
+	var submitting, approving sync.WaitGroup
+	for n := range submitters {
+		submitting.Go(func() {
+			for i := n; i < w.submitted; i += submitters {
+				if err := w.item(ctx, i); err != nil {
+					w.t.Errorf("artifact %d: %v", i, err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { submitting.Wait(); close(done) }()
+	approving.Go(func() { w.approve(ctx, done) })
+	return approving.Wait
+}
+
+// progress waits until so many requests more are completed.
+func (w *crashWork) progress(ctx context.Context, requests int) error {
+	for range requests {
+		select {
+		case <-w.finished:
+		case <-ctx.Done():
+			return fmt.Errorf("the work does not go on: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// moment comes within the time, at random.
+func moment(within time.Duration) <-chan time.Time { return time.After(rand.N(within)) }
 
 // artifact returns a program of its own for each number.
 func (w *crashWork) artifact(i int) client.Upload {
@@ -168,12 +192,12 @@ func (w *crashWork) item(ctx context.Context, i int) error {
 		return ctx.Err()
 	}
 	policy := "release-signing"
-	if i < crashResubmits {
+	if i < w.resubmits {
 		policy = "test-signing"
 	}
 	s := client.Submission{ProjectSlug: "demo", PolicySlug: policy, Artifact: w.artifact(i), IdempotencyKey: fmt.Sprint("artifact ", i)}
 	var id string
-	submit := func(d *demo) error {
+	submit := func(d *instance) error {
 		submitted, err := d.client(w.t, d.Tokens.CI).Submit(ctx, s)
 		if err == nil {
 			id = submitted.SigningRequestID
@@ -200,7 +224,7 @@ func (w *crashWork) item(ctx context.Context, i int) error {
 		return err
 	}
 	original := id
-	err = w.server.do(ctx, func(d *demo) error {
+	err = w.server.do(ctx, func(d *instance) error {
 		submitted, err := d.client(w.t, d.Tokens.CI).Resubmit(ctx, client.Resubmission{Original: original, PolicySlug: "release-signing"})
 		if err == nil {
 			id = submitted.SigningRequestID
@@ -222,7 +246,7 @@ func (w *crashWork) finish(ctx context.Context, id string) error {
 	w.accepted[id] = ""
 	w.mu.Unlock()
 	var state *api.SigningRequestState
-	err := w.server.do(ctx, func(d *demo) (err error) {
+	err := w.server.do(ctx, func(d *instance) (err error) {
 		state, err = d.client(w.t, d.Tokens.CI).Wait(ctx, id, client.WaitOptions{})
 		return err
 	})
@@ -234,7 +258,7 @@ func (w *crashWork) finish(ctx context.Context, id string) error {
 	}
 	w.finished <- struct{}{}
 	var file *client.Downloaded
-	err = w.server.do(ctx, func(d *demo) (err error) {
+	err = w.server.do(ctx, func(d *instance) (err error) {
 		file, err = d.client(w.t, d.Tokens.CI).Download(ctx, id, filepath.Join(w.dir, id), client.DownloadOptions{Replace: true})
 		return err
 	})
@@ -253,7 +277,7 @@ func (w *crashWork) approve(ctx context.Context, done <-chan struct{}) {
 	defer tick.Stop()
 	for last := false; ; {
 		approved := 0
-		err := w.server.once(ctx, func(d *demo) error {
+		err := w.server.once(ctx, func(d *instance) error {
 			c := d.client(w.t, d.Tokens.Approver)
 			page, err := c.List(ctx, client.Filter{WaitingForMyApproval: true})
 			if err != nil {
@@ -288,32 +312,24 @@ func (w *crashWork) approve(ctx context.Context, done <-chan struct{}) {
 // few requests are completed: a request that takes its server down five times is given up, and here that would be chance.
 // The last life goes on.
 func (w *crashWork) crash(ctx context.Context, data string) {
-	moment := func(least, most time.Duration) <-chan time.Time { return time.After(least + rand.N(most-least)) }
 	d := w.server.current
 	for n := range crashes {
 		for range crashSubmitted / crashes {
 			w.begin <- struct{}{}
 		}
-		for range 4 {
-			select {
-			case <-w.finished:
-			case <-d.Ended:
-				w.t.Errorf("the server ended by itself: %v\n%s", d.Err, d.Tail())
-				return
-			case <-ctx.Done():
-				w.t.Errorf("the work does not go on: %v", ctx.Err())
-				return
-			}
+		if err := w.progress(ctx, 4); err != nil {
+			w.t.Errorf("%v\n%s", err, d.Tail())
+			return
 		}
-		<-moment(0, 100*time.Millisecond)
+		<-moment(100 * time.Millisecond)
 		w.server.set(nil)
 		d.Kill()
 		if n%4 == 3 { // one that dies while it starts and recovers
-			d = launch(w.t, data)
-			<-moment(0, 100*time.Millisecond)
+			d = launch(w.t, "demo", data)
+			<-moment(100 * time.Millisecond)
 			d.Kill()
 		}
-		d = launch(w.t, data)
+		d = launch(w.t, "demo", data)
 		if err := d.awaitReady(w.t); err != nil {
 			w.t.Errorf("start after crash %d: %v", n, err)
 			return
@@ -325,7 +341,7 @@ func (w *crashWork) crash(ctx context.Context, data string) {
 
 // check compares what the server has with what it promised, and returns the SHA-256 of every artifact that requests refer
 // to, as often as it is kept.
-func (w *crashWork) check(ctx context.Context, d *demo, osslsigncode string) (referenced map[string]int) {
+func (w *crashWork) check(ctx context.Context, d *instance, osslsigncode string) (referenced map[string]int) {
 	t := w.t
 	c := d.client(t, d.Tokens.Admin)
 	requests := map[string]api.SigningRequestSummary{}
@@ -341,7 +357,7 @@ func (w *crashWork) check(ctx context.Context, d *demo, osslsigncode string) (re
 			break
 		}
 	}
-	if n := len(w.accepted); n != crashSubmitted+crashResubmits {
+	if n := len(w.accepted); n != w.submitted+w.resubmits {
 		t.Errorf("%d requests were accepted", n)
 	}
 	for id := range w.accepted {

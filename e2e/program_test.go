@@ -122,43 +122,43 @@ func stop(t testing.TB, p *server.Process) {
 	}
 }
 
-// demo is a running demo server.
-type demo struct{ *server.Demo }
+// instance is a running server.
+type instance struct{ *server.Server }
 
-// launch starts a demo on a data directory, without waiting for it.
-func launch(t testing.TB, data string, arguments ...string) *demo {
+// launch starts a server by one of the commands demo and serve on a data directory, without waiting for it.
+func launch(t testing.TB, command, data string, arguments ...string) *instance {
 	t.Helper()
-	d, err := server.StartDemo(t.TempDir(), program(t), data, arguments...)
+	s, err := server.StartServer(t.TempDir(), program(t), command, data, arguments...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	watch(t, d.Process)
-	return &demo{d}
+	watch(t, s.Process)
+	return &instance{s}
 }
 
 // startDemo starts a demo and waits until it is ready.
-func startDemo(t testing.TB, data string, arguments ...string) *demo {
+func startDemo(t testing.TB, data string, arguments ...string) *instance {
 	t.Helper()
-	d := launch(t, data, arguments...)
+	d := launch(t, "demo", data, arguments...)
 	if err := d.awaitReady(t); err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
-func (d *demo) stop(t testing.TB) {
+func (d *instance) stop(t testing.TB) {
 	t.Helper()
 	stop(t, d.Process)
 }
 
-func (d *demo) awaitReady(t testing.TB) error {
+func (d *instance) awaitReady(t testing.TB) error {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	return d.AwaitReady(ctx)
 }
 
 // client returns a client with a token, which tries everything once.
-func (d *demo) client(t testing.TB, token string) *client.Client {
+func (d *instance) client(t testing.TB, token string) *client.Client {
 	t.Helper()
 	c, err := d.Client(token)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 type wire struct {
 	t    *testing.T
 	curl string
-	demo *demo
+	demo *instance
 	dir  string // has app.exe
 }
 

@@ -20,12 +20,12 @@ import (
 )
 
 // demo starts a demo server. stop ends it.
-func (b *bench) demo(ctx context.Context) (d *server.Demo, stop func() error, err error) {
+func (b *bench) demo(ctx context.Context) (d *server.Server, stop func() error, err error) {
 	data, err := os.MkdirTemp(b.dir, "data")
 	if err != nil {
 		return nil, nil, err
 	}
-	if d, err = server.StartDemo(b.dir, b.countersign, data); err != nil {
+	if d, err = server.StartServer(b.dir, b.countersign, "demo", data); err != nil {
 		return nil, nil, err
 	}
 	stop = func() error {
@@ -41,7 +41,7 @@ func (b *bench) demo(ctx context.Context) (d *server.Demo, stop func() error, er
 }
 
 // connect returns a client that keeps as many connections as it is asked for.
-func connect(d *server.Demo, connections int) (*client.Client, error) {
+func connect(d *server.Server, connections int) (*client.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, connections
 	return d.Client(d.Tokens.CI, client.WithHTTPClient(&http.Client{Transport: transport}), client.WithPoll(10*time.Millisecond))
@@ -154,7 +154,7 @@ type load struct {
 }
 
 // submitAll has submitters sign the same number of programs in all, each one after the other.
-func (b *bench) submitAll(ctx context.Context, d *server.Demo, submitters, requests int) (l load, err error) {
+func (b *bench) submitAll(ctx context.Context, d *server.Server, submitters, requests int) (l load, err error) {
 	c, err := connect(d, submitters)
 	if err != nil {
 		return l, err
@@ -192,7 +192,7 @@ func (b *bench) submitAll(ctx context.Context, d *server.Demo, submitters, reque
 
 // poll has many clients ask for a request's status once a second until done is closed, and returns how long the answers
 // took.
-func poll(ctx context.Context, d *server.Demo, pollers int, id string, done <-chan struct{}) (latencies []time.Duration, err error) {
+func poll(ctx context.Context, d *server.Server, pollers int, id string, done <-chan struct{}) (latencies []time.Duration, err error) {
 	c, err := connect(d, pollers)
 	if err != nil {
 		return nil, err

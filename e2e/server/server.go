@@ -67,15 +67,15 @@ func (p *Process) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Demo is a running demo server.
-type Demo struct {
+// Server is a running server.
+type Server struct {
 	*Process
-	State // once it is ready
+	State // as far as it tells, once it is ready
 
 	readyFile string
 }
 
-// State is what a demo writes when it is ready.
+// State is what a demo writes when it is ready. Other servers tell their addresses only.
 type State struct {
 	BaseURL        string `json:"baseUrl"`
 	APIURL         string `json:"apiUrl"`
@@ -90,37 +90,38 @@ type State struct {
 	CAFile                  string `json:"caFile"`
 }
 
-// StartDemo starts a demo on a data directory and a free port, without waiting for it. Its log and ready file are in dir.
-func StartDemo(dir, program, data string, arguments ...string) (*Demo, error) {
-	own, err := os.MkdirTemp(dir, "demo")
+// StartServer starts a server by one of the commands demo and serve, on a data directory and a free port, without waiting
+// for it. Its log and ready file are in dir.
+func StartServer(dir, program, command, data string, arguments ...string) (*Server, error) {
+	own, err := os.MkdirTemp(dir, command)
 	if err != nil {
 		return nil, err
 	}
 	ready := filepath.Join(own, "ready.json")
-	p, err := Start(own, program, append([]string{"demo", "--data", data, "--listen", "127.0.0.1:0", "--ready-file", ready, "--log-level", "warn"}, arguments...)...)
+	p, err := Start(own, program, append([]string{command, "--data", data, "--listen", "127.0.0.1:0", "--ready-file", ready, "--log-level", "warn"}, arguments...)...)
 	if err != nil {
 		return nil, err
 	}
-	return &Demo{Process: p, readyFile: ready}, nil
+	return &Server{Process: p, readyFile: ready}, nil
 }
 
-// AwaitReady waits until the demo answers requests. It is an error when it ends instead.
-func (d *Demo) AwaitReady(ctx context.Context) error {
+// AwaitReady waits until the server accepts connections. It is an error when it ends instead.
+func (s *Server) AwaitReady(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		raw, err := os.ReadFile(d.readyFile)
+		raw, err := os.ReadFile(s.readyFile)
 		if err == nil {
-			return json.Unmarshal(raw, &d.State)
+			return json.Unmarshal(raw, &s.State)
 		}
 		if !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		select {
-		case <-d.Ended:
-			return fmt.Errorf("the demo ended before it was ready: %w\n%s", d.Err, d.Tail())
+		case <-s.Ended:
+			return fmt.Errorf("the server ended before it was ready: %w\n%s", s.Err, s.Tail())
 		case <-ctx.Done():
-			return fmt.Errorf("the demo is not ready: %w\n%s", ctx.Err(), d.Tail())
+			return fmt.Errorf("the server is not ready: %w\n%s", ctx.Err(), s.Tail())
 		case <-tick.C:
 		}
 	}

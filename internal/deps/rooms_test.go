@@ -71,7 +71,8 @@ var rooms = []room{
 	},
 	{
 		path: "e2e", why: "runs whole programs and knows them only from outside",
-		may: []string{"api", "artifact", "client"},
+		may:      []string{"api", "artifact", "client"},
+		testsMay: []string{"internal/store"}, // for pgtest, which runs a PostgreSQL to give to them
 	},
 	{
 		path: "internal/audit", why: "the log must be checkable without the rest of the house",
