@@ -215,7 +215,7 @@ func refusedPolicies(f *submitForm) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		if len(f.refused) > 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 14, "<details class=\"card medium\"><summary>Not from this page</summary><ul>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 14, "<details class=\"card medium\"><summary>Signing policies that take nothing from this page</summary><ul>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
