@@ -155,6 +155,9 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%q: %+v", authorization, p)
 		}
 	}
+	// Who has no token learns nothing else, and nothing of the body is read.
+	huge := body{contentType: "application/pdf", content: strings.Repeat("x", maxTextBody+1)}
+	wantProblem(t, w.send(t, "", "POST", "/Api/v1/"+w.org+"/SigningRequests/Resubmit", huge), http.StatusUnauthorized)
 	if logs := w.logs.String(); strings.Contains(logs, token) || strings.Contains(logs, w.buildSystem) {
 		t.Error("a token is in the log")
 	}
