@@ -43,7 +43,7 @@ func (s *Service) Invite(ctx context.Context, by signing.Actor, user signing.ID)
 // InviteTx is Invite as a part of the caller's transaction, for a user who is created in it. The caller has checked that the
 // actor may; the first administrator is invited by [signing.Countersign]. It comes last in the transaction.
 func (s *Service) InviteTx(ctx context.Context, tx signing.Tx, by signing.Actor, user signing.ID) (code string, expires time.Time, err error) {
-	u, cred, err := userAndCredential(ctx, tx, by.OrganizationID, user)
+	u, cred, extras, err := userAndExtras(ctx, tx, by.OrganizationID, user)
 	switch {
 	case err != nil:
 		return "", time.Time{}, err
@@ -52,20 +52,10 @@ func (s *Service) InviteTx(ctx context.Context, tx signing.Tx, by signing.Actor,
 	case !u.Active:
 		return "", time.Time{}, signing.Errorf(signing.KindConflict, "User %q is deactivated: activate the user before the invitation.", u.Name)
 	}
-	extras, err := decodeExtras(cred)
-	if err != nil {
-		return "", time.Time{}, err
-	}
 	code, expires = mint(prefixInvitation), s.now().Add(s.conf.InvitationLife)
 	hash := hashOf(code)
 	extras.Invitation = hash[:]
-	if err := extras.encode(cred); err != nil {
-		return "", time.Time{}, err
-	}
-	if cred.UpdatedAt.IsZero() {
-		cred.UpdatedAt = s.now()
-	}
-	if err := tx.PutCredential(ctx, cred); err != nil {
+	if err := s.putExtras(ctx, tx, cred, extras); err != nil {
 		return "", time.Time{}, err
 	}
 	if err := tx.InsertInvitation(ctx, &signing.Invitation{Hash: hash, OrganizationID: u.OrganizationID, UserID: u.ID, ExpiresAt: expires}); err != nil {
@@ -117,11 +107,7 @@ func (s *Service) openInvitation(ctx context.Context, tx signing.Tx, code string
 	case !s.now().Before(i.ExpiresAt):
 		return nil, nil, nil, none, unauthenticated("This invitation expired on %s: ask an administrator for a new one.", day(i.ExpiresAt))
 	}
-	u, cred, err := userAndCredential(ctx, tx, i.OrganizationID, i.UserID)
-	if err != nil {
-		return nil, nil, nil, none, err
-	}
-	extras, err := decodeExtras(cred)
+	u, cred, extras, err := userAndExtras(ctx, tx, i.OrganizationID, i.UserID)
 	switch {
 	case err != nil:
 		return nil, nil, nil, none, err

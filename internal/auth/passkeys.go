@@ -86,6 +86,16 @@ func decodeExtras(c *signing.Credential) (*extras, error) {
 	return e, nil
 }
 
+// userAndExtras is userAndCredential with the credential's extras, which are not nil.
+func userAndExtras(ctx context.Context, tx signing.Tx, org, user signing.ID) (*signing.User, *signing.Credential, *extras, error) {
+	u, cred, err := userAndCredential(ctx, tx, org, user)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	e, err := decodeExtras(cred)
+	return u, cred, e, err
+}
+
 func (e *extras) encode(c *signing.Credential) (err error) {
 	c.Passkeys, err = json.Marshal(e)
 	return err
@@ -177,11 +187,7 @@ func (s *Service) BeginPasskey(ctx context.Context, cookie string) (Ceremony, er
 	}
 	var ceremony Ceremony
 	err = s.store.View(ctx, func(tx signing.Tx) error {
-		u, cred, err := userAndCredential(ctx, tx, entry.actor.OrganizationID, entry.actor.UserID)
-		if err != nil {
-			return err
-		}
-		e, err := decodeExtras(cred)
+		u, _, e, err := userAndExtras(ctx, tx, entry.actor.OrganizationID, entry.actor.UserID)
 		if err != nil {
 			return err
 		}
@@ -290,11 +296,7 @@ func (s *Service) AddPasskey(ctx context.Context, cookie string, n NewPasskey) (
 	}
 	var added passkey
 	err = s.store.Tx(ctx, func(tx signing.Tx) error {
-		u, cred, err := userAndCredential(ctx, tx, entry.actor.OrganizationID, entry.actor.UserID)
-		if err != nil {
-			return err
-		}
-		e, err := decodeExtras(cred)
+		u, cred, e, err := userAndExtras(ctx, tx, entry.actor.OrganizationID, entry.actor.UserID)
 		if err != nil {
 			return err
 		}
@@ -376,11 +378,9 @@ func (s *Service) SignInWithPasskey(ctx context.Context, state string, response 
 	err = s.store.Tx(ctx, func(tx signing.Tx) error {
 		in, refused = SignedIn{}, nil
 		var cred *signing.Credential
+		var e *extras
 		var err error
-		if u, cred, err = userAndCredential(ctx, tx, org, id); err != nil {
-			return err
-		}
-		e, err := decodeExtras(cred)
+		u, cred, e, err = userAndExtras(ctx, tx, org, id)
 		if err != nil {
 			return err
 		}
@@ -450,11 +450,7 @@ func (s *Service) Passkeys(ctx context.Context, by signing.Actor, user signing.I
 	}
 	var list []Passkey
 	err := s.store.View(ctx, func(tx signing.Tx) error {
-		_, cred, err := userAndCredential(ctx, tx, by.OrganizationID, user)
-		if err != nil {
-			return err
-		}
-		e, err := decodeExtras(cred)
+		_, _, e, err := userAndExtras(ctx, tx, by.OrganizationID, user)
 		if err != nil {
 			return err
 		}
@@ -478,11 +474,7 @@ func (s *Service) RemovePasskey(ctx context.Context, by signing.Actor, user sign
 		return passkeyNotFound()
 	}
 	return s.store.Tx(ctx, func(tx signing.Tx) error {
-		u, cred, err := userAndCredential(ctx, tx, by.OrganizationID, user)
-		if err != nil {
-			return err
-		}
-		e, err := decodeExtras(cred)
+		u, cred, e, err := userAndExtras(ctx, tx, by.OrganizationID, user)
 		if err != nil {
 			return err
 		}
