@@ -91,7 +91,7 @@ func (c *Client) Wait(ctx context.Context, id string, o WaitOptions) (*api.Signi
 
 // Resubmission asks to sign a request's artifact again.
 type Resubmission struct {
-	Original            string // id of the request
+	Original            string        // id of the request
 	PolicySlug          string        // of the same project; may be empty with CurrentSettings, then the original's
 	PolicyID            string        // in place of the slug
 	CurrentSettings     bool          // with the artifact configuration as it is now; takes failed requests, too
