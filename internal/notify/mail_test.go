@@ -374,3 +374,36 @@ func TestEveryEvent(t *testing.T) {
 		t.Error("a mail about a test of a webhook was composed")
 	}
 }
+
+// FuzzCompose puts the same text into every field: it never becomes markup, a header or a line of the mail's own.
+func FuzzCompose(f *testing.F) {
+	for _, h := range hostile {
+		f.Add(h)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n := exampleLetter().Notice
+		n.Organization, n.Project, n.ProjectSlug, n.Policy, n.PolicySlug, n.FileName, n.SHA256, n.Submitter = text, text, text, text, text, text, text, text
+		n.Description, n.By, n.Reason, n.Origin = text, text, text, &signing.Origin{RepositoryURL: text, BranchName: text, CommitID: text, BuildURL: text}
+		c, err := Compose(n, public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.ContainsFunc(c.Subject, isControl) || len([]rune(c.Subject)) > 250 {
+			t.Errorf("subject %q", c.Subject)
+		}
+		checkHTML(t, text, c.HTML)
+		if !strings.Contains(text, "href=") && strings.Count(c.HTML, "href=") != 1 {
+			t.Errorf("links in\n%s", c.HTML)
+		}
+		own := map[string]bool{}
+		for l := range strings.Lines(c.Text) {
+			if l = strings.TrimSuffix(l, "\n"); strings.HasPrefix(l, "> ") || strings.Contains(l, ": ") {
+				continue // a quote, or a value behind its label
+			}
+			if own[l] && l != "" {
+				t.Errorf("the line %q is there twice in\n%s", l, c.Text)
+			}
+			own[l] = true
+		}
+	})
+}

@@ -72,7 +72,7 @@ func TestWebhookIsCalledOnFinalStates(t *testing.T) {
 	}
 	want := map[string]string{}
 	for r, status := range map[*signing.Request]string{completed: "Completed", denied: "Denied", canceled: "Canceled", failed: "Failed"} {
-		want[fmt.Sprintf(`{"OrganizationId":"%s","SigningRequestId":"%s","Status":"%s"}`, w.Admin.OrganizationID, r.ID, status)] = h.URL
+		want[fmt.Sprintf(`{"OrganizationId":%q,"SigningRequestId":%q,"Status":%q}`, w.Admin.OrganizationID, r.ID, status)] = h.URL
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("calls (-want +got):\n%s", d)

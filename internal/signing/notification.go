@@ -177,13 +177,16 @@ type receiver struct {
 	why  Why
 }
 
+// maxReceivers bounds the mails about one event, which are stored in one transaction; of so many approvers some will do.
+const maxReceivers = 500
+
 // receivers returns who gets a mail about the event, each user once. Approvers are asked for decisions and submitters
 // are told how their requests ended; at level All, each gets the other's mails, too.
 func (s *Service) receivers(ctx context.Context, tx Tx, r *Request, p *Policy, event Event) ([]receiver, error) {
 	var list []receiver
 	asksApprovers := event == EventApprovalRequested || event == EventApprovalsFell
 	add := func(u *User, why Why) {
-		if !u.Active || u.Kind != Interactive || u.Email == "" || slices.ContainsFunc(list, func(o receiver) bool { return o.user.ID == u.ID }) {
+		if len(list) == maxReceivers || !u.Active || u.Kind != Interactive || u.Email == "" || slices.ContainsFunc(list, func(o receiver) bool { return o.user.ID == u.ID }) {
 			return
 		}
 		if l := level(u, p); l == NotifyAll || l == NotifyDefault && (why == AsApprover) == asksApprovers {

@@ -2,12 +2,20 @@ package signing_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -117,7 +125,7 @@ func (w *world) people(t *testing.T, rules signing.PolicyRules) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	members := append(inner.Members, signing.Subject{Kind: signing.SubjectGroup, ID: outer.ID})
+	members := append(slices.Clone(inner.Members), signing.Subject{Kind: signing.SubjectGroup, ID: outer.ID})
 	if _, err := w.EditGroup(ctx, w.Admin, inner.ID, signing.GroupEdit{Members: &members}); err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +216,73 @@ func TestWhoGetsMail(t *testing.T) {
 	}
 	w.advance(t, foreign.ID)
 	told("resubmit out of sight")
+}
+
+// TestApprovalsFallWithTheCertificate renews a certificate while a request waits with one of two approvals.
+func TestApprovalsFallWithTheCertificate(t *testing.T) {
+	t.Parallel()
+	o := &outside{}
+	w := newWorld(t, withMessages(o))
+	ctx := t.Context()
+	c, err := w.CreateRequest(ctx, w.Admin, signing.NewCertificate{Slug: "issued", Subject: "CN=Acme", KeyAlgorithm: "ECDSA-P256"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func(serial int64) []byte {
+		t.Helper()
+		csr, err := x509.ParseCertificateRequest(c.CSR)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(48 * time.Hour)}
+		leaf := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: csr.Subject, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(24 * time.Hour),
+			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
+		root, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.CreateCertificate(rand.Reader, leaf, ca, csr.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root})...)
+	}
+	upload := func(file []byte) {
+		t.Helper()
+		if _, err := w.UploadCertificate(ctx, w.Admin, "issued", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := issue(2)
+	upload(first)
+	w.people(t, signing.PolicyRules{RequiredApprovals: 2})
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "mails", signing.PolicyEdit{CertificateSlug: ptr("issued")}); err != nil {
+		t.Fatal(err)
+	}
+	r := w.submitAs(t, w.CI, "mails")
+	w.advance(t, r.ID)
+	if _, err := w.Approve(ctx, w.Approver, r.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.deliverAll(t)
+	o.letters()
+	upload(first) // the same again changes nothing
+	w.deliverAll(t)
+	if got := o.letters(); len(got) != 0 {
+		t.Errorf("mails %q", got)
+	}
+	upload(issue(3))
+	w.deliverAll(t)
+	if d := cmp.Diff([]string{"approver: ApprovalsFell (Approver)", "second: ApprovalsFell (Approver)", "stranger: ApprovalsFell (Approver)"}, o.letters()); d != "" {
+		t.Error(d)
+	}
+	if v, err := w.Request(ctx, w.Admin, r.ID); err != nil || v.GivenApprovals != 0 || v.Workflow != signing.WorkflowWaitingForApproval {
+		t.Errorf("%+v, %v", v, err)
+	}
 }
 
 // TestFinalMails covers the other ends of a request.

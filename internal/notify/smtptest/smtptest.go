@@ -66,7 +66,7 @@ func Start(t testing.TB, change func(*Server)) *Server {
 	if change != nil {
 		change(s)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
