@@ -11,7 +11,6 @@ import (
 	"mime"
 	"net/http"
 	"path"
-	"strconv"
 	"strings"
 
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -106,7 +105,6 @@ func (x *exchange) asset() error {
 		return signing.Errorf(signing.KindNotFound, "There is no such file.")
 	}
 	h := x.w.Header()
-	h.Set("Content-Type", f.contentType)
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	h.Set("Vary", "Accept-Encoding")
 	body := f.plain
@@ -114,10 +112,6 @@ func (x *exchange) asset() error {
 		h.Set("Content-Encoding", "gzip")
 		body = f.gzip
 	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	x.w.WriteHeader(http.StatusOK)
-	if x.r.Method != http.MethodHead {
-		x.w.Write(body)
-	}
+	x.send(http.StatusOK, f.contentType, body)
 	return nil
 }

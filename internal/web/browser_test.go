@@ -57,7 +57,7 @@ type tab struct {
 }
 
 // open makes a new window, in which the actor is signed in; nobody for the zero actor.
-func (w *world) openTab(t *testing.T, browser context.Context, a signing.Actor) *tab {
+func (w *world) openTab(browser context.Context, t *testing.T, a signing.Actor) *tab {
 	t.Helper()
 	ctx, stop := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(stop)
@@ -227,7 +227,7 @@ func TestScreenshots(t *testing.T) {
 		t.Fatal(err)
 	}
 	pages["invitation"], who["invitation"] = "/Web/Invitation/"+code, signing.Actor{}
-	b := s.openTab(t, browser, s.Sam)
+	b := s.openTab(browser, t, s.Sam)
 	b.open(t, s.path())
 	eval[bool](t, b, `(document.querySelector("h1").style.color = "#999", document.querySelector("h2").style.marginLeft = "200vw", true)`)
 	if found := eval[[]string](t, b, contrast); len(found) < 2 {
@@ -243,7 +243,7 @@ func TestScreenshots(t *testing.T) {
 			actor = s.Sam
 		}
 		if tabs[actor.UserID] == nil {
-			tabs[actor.UserID] = s.openTab(t, browser, actor)
+			tabs[actor.UserID] = s.openTab(browser, t, actor)
 		}
 		b := tabs[actor.UserID]
 		for _, theme := range []string{"light", "dark"} {

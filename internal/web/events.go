@@ -34,7 +34,7 @@ func (x *exchange) events() error {
 	x.w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(x.w)
 	send := func(text string, args ...any) error {
-		if _, err := fmt.Fprintf(x.w, text, args...); err != nil {
+		if _, err := fmt.Fprintf(x.w, text, args...); err != nil { //nolint:gosec // an event stream of numbers and state names
 			return err
 		}
 		return flush.Flush()

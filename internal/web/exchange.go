@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -59,12 +60,11 @@ func (s *site) begin(w http.ResponseWriter, r *http.Request) *exchange {
 // end answers a panic and logs the exchange. It is deferred.
 func (x *exchange) end() {
 	cause := recover()
-	aborted := cause == http.ErrAbortHandler
+	aborted := cause == http.ErrAbortHandler //nolint:errorlint // recovered as it was thrown, of no known type
 	if cause != nil && !aborted {
 		x.log.Error("panic", "panic", cause, "stack", string(debug.Stack()))
 		if aborted = x.w.status != 0; !aborted {
-			x.w.WriteHeader(http.StatusInternalServerError)
-			x.w.Write([]byte("Internal error. Trace id: " + x.traceID + "\n"))
+			x.send(http.StatusInternalServerError, "text/plain; charset=utf-8", []byte("Internal error. Trace id: "+x.traceID+"\n"))
 		}
 	}
 	x.log.LogAttrs(x.r.Context(), slog.LevelInfo, "page",
@@ -114,7 +114,7 @@ func (rec *recorder) Write(p []byte) (int, error) {
 	if rec.status == 0 {
 		rec.WriteHeader(http.StatusOK)
 	}
-	n, err := rec.ResponseWriter.Write(p)
+	n, err := rec.ResponseWriter.Write(p) //nolint:gosec // templ escapes what it renders; files are downloads
 	rec.bytes += int64(n)
 	return n, err
 }
@@ -128,12 +128,19 @@ func (x *exchange) render(status int, c templ.Component) error {
 	if err := c.Render(x.r.Context(), &body); err != nil {
 		return err
 	}
-	x.w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	x.send(status, "text/html; charset=utf-8", body.Bytes())
+	return nil
+}
+
+// send answers with a whole body.
+func (x *exchange) send(status int, contentType string, body []byte) {
+	h := x.w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	x.w.WriteHeader(status)
 	if x.r.Method != http.MethodHead {
-		x.w.Write(body.Bytes())
+		_, _ = x.w.Write(body) // the browser may be gone; there is nobody to tell
 	}
-	return nil
 }
 
 // scripted reports whether one of our scripts sent the request, which wants to be told where to go instead of being sent.

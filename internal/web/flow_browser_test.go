@@ -69,7 +69,7 @@ func TestReleaseScenario(t *testing.T) {
 	browser := chromium(t)
 	w := newWorld(t)
 	w.work(t)
-	sam, rita := w.openTab(t, browser, signing.Actor{}), w.openTab(t, browser, signing.Actor{})
+	sam, rita := w.openTab(browser, t, signing.Actor{}), w.openTab(browser, t, signing.Actor{})
 
 	// The link that the notification brought leads to the sign-in page and back.
 	sam.open(t, w.path("Submit"))
@@ -97,7 +97,7 @@ func TestReleaseScenario(t *testing.T) {
 	sam.press(t, kb.Escape)
 	sam.wait(t, `!document.querySelector("dialog").open`)
 	sam.click(t, "#action-Resubmit")
-	sam.click(t, fmt.Sprintf(`dialog input[value="%s"]`, w.Release.ID))
+	sam.click(t, fmt.Sprintf(`dialog input[value=%q]`, w.Release.ID))
 	sam.fill(t, "#action-text", "Please release")
 	original := eval[string](t, sam, `location.pathname`)
 	sam.click(t, "dialog button[type=submit]")
@@ -142,7 +142,7 @@ func TestLiveRequestKeepsPlace(t *testing.T) {
 	browser := chromium(t)
 	w := newWorld(t)
 	r := w.request(t, w.Sam, w.Release)
-	b := w.openTab(t, browser, w.Sam)
+	b := w.openTab(browser, t, w.Sam)
 	b.open(t, w.requestPath(r.ID))
 	b.click(t, "#check-1 summary")
 	b.sees(t, "valid until")
@@ -160,7 +160,7 @@ func TestPasskeys(t *testing.T) {
 	t.Parallel()
 	browser := chromium(t)
 	w := newWorld(t)
-	b := w.openTab(t, browser, w.Sam)
+	b := w.openTab(browser, t, w.Sam)
 	call(t, b, webauthn.Enable, webauthn.EnableParams{})
 	authenticator := call(t, b, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
 		Protocol: "ctap2", Transport: "internal", HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
@@ -184,7 +184,7 @@ func TestPasskeys(t *testing.T) {
 	b.click(t, ".menu-items button")
 	b.click(t, `form[data-passkey=get] button`)
 	b.sees(t, "The passkey was not accepted")
-	call(t, b, webauthn.ClearCredentials, webauthn.ClearCredentialsParams{AuthenticatorID: authenticator.AuthenticatorID})
+	call(t, b, webauthn.ClearCredentials, webauthn.ClearCredentialsParams(authenticator))
 
 	u, err := w.CreateUser(t.Context(), w.Ada, signing.NewUser{Kind: signing.Interactive, Name: "Nina New", Email: "nina@acme.example"})
 	if err != nil {
@@ -209,7 +209,7 @@ func TestThemeSwitch(t *testing.T) {
 	t.Parallel()
 	browser := chromium(t)
 	w := newWorld(t)
-	b := w.openTab(t, browser, w.Sam)
+	b := w.openTab(browser, t, w.Sam)
 	b.open(t, w.path("Submit"))
 	b.fill(t, "#description", "half typed")
 	b.click(t, `button[name=theme][value=dark]`)
@@ -225,7 +225,7 @@ func TestUploadInBrowser(t *testing.T) {
 	t.Parallel()
 	browser := chromium(t)
 	w := newWorld(t)
-	b := w.openTab(t, browser, w.Sam)
+	b := w.openTab(browser, t, w.Sam)
 	b.open(t, withQuery(w.path("Submit"), "policy", string(w.Test.ID), "configuration", "zip"))
 	eval[bool](t, b, `(() => {
 		const data = new DataTransfer(), area = document.querySelector("[data-drop]");

@@ -86,7 +86,7 @@ func TestEveryPageForEveryUser(t *testing.T) {
 	s := newScene(t, newWorld(t))
 	own := []string{"dashboard", "submit", "submit-chosen", "submit-several", "requests", "requests-none", "projects", "account"}
 	requests := []string{"request-done", "request-waiting", "request-origin", "request-failed", "request-denied", "request-cancel"}
-	of := func(lists ...[]string) []string { return slices.Concat(lists...) }
+	of := slices.Concat[[]string]
 	project := of(own, requests, []string{"project", "policy", "policy-verified"})
 	tests := []struct {
 		who   string

@@ -41,7 +41,7 @@ func (x *exchange) readCookie(name string) string {
 
 // setCookie sets a cookie until a time; the zero time is the end of the browser's session, an empty value removes it.
 func (x *exchange) setCookie(name, value string, until time.Time) {
-	c := &http.Cookie{
+	c := &http.Cookie{ //nolint:gosec // Secure wherever browsers come by HTTPS
 		Name: x.cookieName(name), Value: value, Path: "/", Expires: until, HttpOnly: true, Secure: x.https(), SameSite: http.SameSiteLaxMode,
 	}
 	if value == "" {

@@ -102,9 +102,7 @@ func (x *exchange) answerCeremony(c auth.Ceremony, err error) error {
 	if err != nil {
 		return err
 	}
-	x.w.Header().Set("Content-Type", "application/json")
-	x.w.WriteHeader(status)
-	x.w.Write(body)
+	x.send(status, "application/json", body)
 	return nil
 }
 

@@ -164,6 +164,8 @@ func (r *route) match(segments []string) (map[string]string, bool) {
 }
 
 // serve answers one request.
+//
+//nolint:contextcheck // the exchange holds the request, and with it the context
 func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	x := s.begin(w, r)
 	defer x.end()
