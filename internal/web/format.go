@@ -39,11 +39,14 @@ func ago(t, now time.Time) string {
 	return text + " ago"
 }
 
-func count(n int, noun string) string {
+// count tells a number of things whose plural ends in s.
+func count(n int, noun string) string { return countOf(n, noun, noun+"s") }
+
+func countOf(n int, one, many string) string {
 	if n == 1 {
-		return "1 " + noun
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // exact is the time for titles.

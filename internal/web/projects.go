@@ -120,7 +120,7 @@ func (n names) of(subjects []signing.Subject) string {
 	case others > 0 && len(known) > 0:
 		known = append(known, count(others, "other"))
 	case others > 0:
-		known = append(known, count2(others, "user or group", "users or groups"))
+		known = append(known, countOf(others, "user or group", "users or groups"))
 	}
 	return strings.Join(known, ", ")
 }

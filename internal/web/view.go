@@ -65,13 +65,6 @@ func orDash(s string) string {
 	return s
 }
 
-func count2(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
 func anySubmittable(projects []*signing.ProjectView) bool {
 	for _, p := range projects {
 		for _, policy := range p.Policies {
@@ -191,7 +184,7 @@ func actionClass(action string) string {
 func treeSummary(d *requestData) string {
 	room := maxTree
 	left := d.plan.Root.prune(&room)
-	text := count2(d.plan.Root.actions("sign"), "file to sign", "files to sign")
+	text := countOf(d.plan.Root.actions("sign"), "file to sign", "files to sign")
 	if d.result != nil {
 		signatures := 0
 		for _, f := range d.result.Files {
@@ -200,10 +193,10 @@ func treeSummary(d *requestData) string {
 		text = count(signatures, "signature") + " made"
 	}
 	if n := d.plan.Root.actions("verify"); n > 0 {
-		text += ", " + count2(n, "file verified", "files verified")
+		text += ", " + countOf(n, "file verified", "files verified")
 	}
 	if left > 0 {
-		text += ", " + count2(left, "file left alone and not listed", "files left alone and not listed")
+		text += ", " + countOf(left, "file left alone and not listed", "files left alone and not listed")
 	}
 	return text
 }

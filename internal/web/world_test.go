@@ -77,12 +77,12 @@ var discard = slog.New(slog.DiscardHandler)
 
 var authKey = bytes.Repeat([]byte{7}, 32)
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	return plain.open(t, plainNames)
 }
 
-func (tpl *template) open(t *testing.T, n seedNames) *world {
+func (tpl *template) open(t testing.TB, n seedNames) *world {
 	t.Helper()
 	tpl.once.Do(func() { tpl.err = tpl.make(n) })
 	if tpl.err != nil {
@@ -298,7 +298,7 @@ func (w *world) seed(ctx context.Context, n seedNames) error {
 var examplePE = petest.Image{Version: map[string]string{"ProductName": "Acme"}}.Bytes()
 
 // request makes a signing request in the name of somebody and lets a worker look at it.
-func (w *world) request(t *testing.T, a signing.Actor, p *signing.Policy, change ...func(*signing.Submission)) *signing.Request {
+func (w *world) request(t testing.TB, a signing.Actor, p *signing.Policy, change ...func(*signing.Submission)) *signing.Request {
 	t.Helper()
 	sub := signing.Submission{Target: signing.Target{PolicyID: p.ID}, Description: "Candidate 3"}
 	for _, c := range change {
@@ -318,7 +318,7 @@ func (w *world) request(t *testing.T, a signing.Actor, p *signing.Policy, change
 	return w.advance(t, r.ID)
 }
 
-func (w *world) advance(t *testing.T, id signing.ID) *signing.Request {
+func (w *world) advance(t testing.TB, id signing.ID) *signing.Request {
 	t.Helper()
 	if err := w.Advance(t.Context(), id); err != nil {
 		t.Fatal(err)
