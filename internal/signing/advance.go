@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/artifact"
+	"github.com/countersign-dev/countersign/artifact/authenticode"
+	"github.com/countersign-dev/countersign/artifact/ziparchive"
 )
 
 // Advance moves a request as far as it goes without a person: it plans the artifact, waits for approvals, signs. It is
@@ -268,6 +270,7 @@ func (s *Service) plan(ctx context.Context, j *job, src artifact.Source) (*artif
 	plan, err := configuration.Plan(ctx, src, artifact.PlanOptions{
 		Workspace: s.workspace(), Parameters: j.request.Parameters,
 		Strict: j.policy.Rules.StrictConfiguration, Trust: trust(j.organization),
+		HashAll: true, // the request's record names every contained file with its hash
 	})
 	if mistakes := (artifact.ConfigurationErrors)(nil); errors.As(err, &mistakes) {
 		return nil, &Failure{Code: "Configuration", Message: mistakes.Error()}
@@ -495,6 +498,13 @@ func (s *Service) sign(ctx context.Context, j *job, src artifact.Source, plan *a
 // signFailure makes an engine's error, which names files, offsets and authorities, one that users may read. Errors of the
 // operating system name paths of this machine: they stay internal.
 func signFailure(err error) error {
+	var (
+		image   *authenticode.FormatError
+		archive *ziparchive.Error
+	)
+	if errors.As(err, &image) || errors.As(err, &archive) { // no later try helps
+		return &Failure{Code: "Artifact", Message: "The artifact cannot be signed: " + err.Error()}
+	}
 	var path *fs.PathError
 	if errors.As(err, &path) {
 		return fmt.Errorf("sign: %w", err)

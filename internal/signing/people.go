@@ -427,9 +427,11 @@ func (s *Service) EditTrustedBuildSystem(ctx context.Context, a Actor, slug stri
 		load: func(tx Tx) (*TrustedBuildSystem, error) {
 			return tx.TrustedBuildSystemBySlug(ctx, a.OrganizationID, slug)
 		},
-		permit:  func(Tx, *TrustedBuildSystem) error { return require(a, OpManageBuildSystems, scope{}) },
-		apply:   func(_ Tx, t *TrustedBuildSystem) error { return applyBuildSystem(t, e) },
-		update:  func(tx Tx, t *TrustedBuildSystem) error { return tx.UpdateTrustedBuildSystem(ctx, t) },
+		permit: func(Tx, *TrustedBuildSystem) error { return require(a, OpManageBuildSystems, scope{}) },
+		apply:  func(_ Tx, t *TrustedBuildSystem) error { return applyBuildSystem(t, e) },
+		update: func(tx Tx, t *TrustedBuildSystem) error {
+			return taken(tx.UpdateTrustedBuildSystem(ctx, t), "Slug", "Another trusted build system has the slug '%s' already, or somebody changed this one meanwhile.", t.Slug)
+		},
 		version: e.Version, current: func(t *TrustedBuildSystem) int { return t.Version },
 		object: buildSystemObject,
 	}.run(ctx, s, a)
