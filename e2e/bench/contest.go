@@ -75,6 +75,14 @@ func medianOf(runs []usage) time.Duration {
 	return percentile(walls, 50)
 }
 
+func cpuOf(runs []usage) time.Duration {
+	used := make([]time.Duration, len(runs))
+	for i, u := range runs {
+		used[i] = u.cpu
+	}
+	return percentile(used, 50)
+}
+
 func peakOf(runs []usage) (peak int64) {
 	for _, u := range runs {
 		peak = max(peak, u.peak)
@@ -108,11 +116,11 @@ func goal(met bool, text string) string {
 
 // times adds a row for a contestant; ratio and goal may be empty.
 func (b *bench) times(what string, c contestant, runs []usage, ratio, goal string) {
-	least, most, cpu := runs[0].wall, runs[0].wall, make([]time.Duration, 0, len(runs))
+	least, most := runs[0].wall, runs[0].wall
 	for _, u := range runs {
-		least, most, cpu = min(least, u.wall), max(most, u.wall), append(cpu, u.cpu)
+		least, most = min(least, u.wall), max(most, u.wall)
 	}
-	b.row(row{what, c.name, seconds(medianOf(runs)), seconds(least) + "–" + seconds(most), seconds(percentile(cpu, 50)), mebibytes(peakOf(runs)), ratio, goal})
+	b.row(row{what, c.name, seconds(medianOf(runs)), seconds(least) + "–" + seconds(most), seconds(cpuOf(runs)), mebibytes(peakOf(runs)), ratio, goal})
 }
 
 // row adds a line, and shows it at once on standard error.

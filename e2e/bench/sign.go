@@ -45,6 +45,12 @@ cd ..; rm -rf unpacked`
 
 func ratio(a, b []usage) float64 { return float64(medianOf(a)) / float64(medianOf(b)) }
 
+// takes compares ours with another contestant. On a machine that is busy with other things, processor time tells more
+// than the clock.
+func takes(ours, other []usage) string {
+	return fmt.Sprintf("ours takes %.2f of it, %.2f of its CPU", ratio(ours, other), float64(cpuOf(ours))/float64(cpuOf(other)))
+}
+
 // singleProgram: one large program.
 func (b *bench) singleProgram(ctx context.Context) error {
 	in := b.path("large.exe")
@@ -62,8 +68,8 @@ func (b *bench) singleProgram(ctx context.Context) error {
 	what := fmt.Sprintf("sign a program of %d MB", b.program/1e6)
 	toPeer, toFloor, peak := ratio(runs[0], runs[1]), ratio(runs[0], runs[2]), peakOf(runs[0])
 	b.times(what, ours, runs[0], "", goal(peak <= 32<<20, "≤ 32 MiB"))
-	b.times(what, peer, runs[1], fmt.Sprintf("ours takes %.2f of it", toPeer), goal(toPeer <= 0.65, "≤ 0.65"))
-	b.times(what, floor, runs[2], fmt.Sprintf("ours takes %.2f of it", toFloor), goal(toFloor <= 1.15, "≤ 1.15"))
+	b.times(what, peer, runs[1], takes(runs[0], runs[1]), goal(toPeer <= 0.65, "≤ 0.65"))
+	b.times(what, floor, runs[2], takes(runs[0], runs[2]), goal(toFloor <= 1.15, "≤ 1.15"))
 	return nil
 }
 
@@ -81,7 +87,7 @@ func (b *bench) manyPrograms(ctx context.Context) error {
 	ours := b.sign(in, b.path("ours.zip"), configuration)
 	peer := b.unpackSignPack(in, b.path("peer.zip"))
 	floor := contestant{"key operations alone", []string{b.floor, "keys", b.key, strconv.Itoa(count)}, nil}
-	runs, err := b.contest(ctx, b.rounds, ours, floor, peer)
+	runs, err := b.contest(ctx, min(b.rounds, 3), ours, floor, peer)
 	if err != nil {
 		return err
 	}
@@ -89,8 +95,8 @@ func (b *bench) manyPrograms(ctx context.Context) error {
 	rate := func(r []usage) string { return fmt.Sprintf("%.0f/s", count/medianOf(r).Seconds()) }
 	share := ratio(runs[1], runs[0])
 	b.times(what, ours, runs[0], rate(runs[0]), "")
-	b.times(what, floor, runs[1], fmt.Sprintf("%s; ours has %.0f %% of it", rate(runs[1]), 100*share), goal(share >= 0.9, "≥ 90 %"))
-	b.times(what, peer, runs[2], fmt.Sprintf("%s; ours takes %.2f of it", rate(runs[2]), ratio(runs[0], runs[2])), "")
+	b.times(what, floor, runs[1], fmt.Sprintf("%s; ours has %.0f %% of it, %.0f %% by CPU", rate(runs[1]), 100*share, 100*float64(cpuOf(runs[1]))/float64(cpuOf(runs[0]))), goal(share >= 0.9, "≥ 90 %"))
+	b.times(what, peer, runs[2], rate(runs[2])+"; "+takes(runs[0], runs[2]), "")
 	return nil
 }
 
@@ -117,7 +123,7 @@ func (b *bench) largeArchive(ctx context.Context) error {
 	what := fmt.Sprintf("sign %d programs in a ZIP of %d entries, %d MB", count, b.manyEntries, b.archive/1e6)
 	share, peak := ratio(runs[0], runs[1]), peakOf(runs[0])
 	b.times(what, ours, runs[0], "", goal(peak <= 256<<20, "≤ 256 MiB"))
-	b.times(what, peer, runs[1], fmt.Sprintf("ours takes %.2f of it", share), goal(share <= 0.15, "≤ 0.15"))
+	b.times(what, peer, runs[1], takes(runs[0], runs[1]), goal(share <= 0.15, "≤ 0.15"))
 	return nil
 }
 
@@ -142,7 +148,7 @@ func (b *bench) passiveFile(ctx context.Context) error {
 	}
 	what := fmt.Sprintf("sign 1 program in a ZIP with a file of %d MB", b.passive/1e6)
 	b.times(what, ours, runs[0], "", "")
-	b.times(what, peer, runs[1], fmt.Sprintf("ours takes %.2f of it", ratio(runs[0], runs[1])), "")
-	b.times(what, floor, runs[2], fmt.Sprintf("ours takes %.2f of it", ratio(runs[0], runs[2])), "")
+	b.times(what, peer, runs[1], takes(runs[0], runs[1]), "")
+	b.times(what, floor, runs[2], takes(runs[0], runs[2]), "")
 	return nil
 }
