@@ -35,8 +35,8 @@ func (x *exchange) snippets(d policyData) []snippet {
 		cli = insert(cli, 5, `     --origin-repository "$REPOSITORY_URL" --origin-branch "$BRANCH" --origin-commit "$COMMIT" \`)
 		powershell[0] = "Submit-SigningRequest -ApiUrl '{origin}/Api' -ApiToken \"${env:API_TOKEN}:${env:BUILD_SYSTEM_TOKEN}\" `"
 		powershell = insert(powershell, 2,
-			"  -Origin @{ 'RepositoryData.SourceControlManagementType' = 'git'; 'RepositoryData.Url' = $env:REPOSITORY_URL; `",
-			"             'RepositoryData.BranchName' = $env:BRANCH; 'RepositoryData.CommitId' = $env:COMMIT } `")
+			"  -Origin @{ RepositoryData = @{ SourceControlManagementType = 'git'; Url = $env:REPOSITORY_URL; `",
+			"             BranchName = $env:BRANCH; CommitId = $env:COMMIT } } `")
 	}
 	fill := strings.NewReplacer("{origin}", x.origin(), "{organization}", string(x.actor.OrganizationID),
 		"{project}", d.project.Slug, "{policy}", d.Slug)
