@@ -74,6 +74,9 @@ func (s *Service) CreateWebhook(ctx context.Context, a Actor, e WebhookEdit) (w 
 		return nil, "", err
 	}
 	err = s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil { // two creations shall not both be the last
+			return err
+		}
 		existing, err := tx.Webhooks(ctx, a.OrganizationID)
 		if err != nil {
 			return err
