@@ -592,6 +592,20 @@ type CreateUserGroup struct {
 	Name        string     `json:"name"`
 }
 
+// CreateWebhook defines model for CreateWebhook.
+type CreateWebhook struct {
+	// HeaderName `Authorization` when absent.
+	HeaderName *string `json:"headerName,omitempty"`
+
+	// HeaderValue Sent exactly as given, such as `Bearer ...`.
+	HeaderValue *string `json:"headerValue,omitempty"`
+
+	// IsActive `true` when absent.
+	IsActive *bool  `json:"isActive,omitempty"`
+	Name     string `json:"name"`
+	URL      string `json:"url"`
+}
+
 // CreatedCIUser defines model for CreatedCIUser.
 type CreatedCIUser struct {
 	APIToken string `json:"apiToken"`
@@ -603,9 +617,70 @@ type CreatedCIUser struct {
 	UserID ID `json:"userId"`
 }
 
+// CreatedWebhook defines model for CreatedWebhook.
+type CreatedWebhook struct {
+	Webhook Webhook `json:"webhook"`
+
+	// WebhookSecret Example: whsec_bm90IGEgcmVhbCBzZWNyZXQ=
+	WebhookSecret string `json:"webhookSecret"`
+}
+
 // Decision defines model for Decision.
 type Decision struct {
 	Comment string `json:"comment,omitempty,omitzero"`
+}
+
+// Delivery defines model for Delivery.
+type Delivery struct {
+	// Attempts Oldest first, the latest 50.
+	Attempts  []DeliveryAttempt `json:"attempts"`
+	CreatedAt time.Time         `json:"createdAt"`
+
+	// DeliveryID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	DeliveryID ID     `json:"deliveryId"`
+	Event      string `json:"event"`
+	Kind       string `json:"kind"`
+
+	// NextAttemptAt When the next attempt is due. Absent unless pending.
+	NextAttemptAt time.Time `json:"nextAttemptAt,omitempty,omitzero"`
+
+	// ReceiverID A user for mail; a webhook.
+	ReceiverID string `json:"receiverId"`
+
+	// SigningRequestID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	SigningRequestID ID `json:"signingRequestId,omitempty,omitzero"`
+
+	// State Failed ones were given up.
+	State string `json:"state"`
+}
+
+// DeliveryAttempt defines model for DeliveryAttempt.
+type DeliveryAttempt struct {
+	// EndedAt Absent while the attempt is under way, or when its process died.
+	EndedAt time.Time `json:"endedAt,omitempty,omitzero"`
+	Error   string    `json:"error,omitempty,omitzero"`
+
+	// Number From 1.
+	Number int `json:"number"`
+
+	// Response What the receiver said, at most 2 KiB.
+	Response  string    `json:"response,omitempty,omitzero"`
+	StartedAt time.Time `json:"startedAt"`
+
+	// Status HTTP status or SMTP reply code; absent when there was no answer.
+	Status int `json:"status,omitempty,omitzero"`
+}
+
+// DeliveryPage defines model for DeliveryPage.
+type DeliveryPage struct {
+	Items []Delivery `json:"items"`
+
+	// NextCursor Absent on the last page.
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
 }
 
 // DescribedFile defines model for DescribedFile.
@@ -768,6 +843,20 @@ type EditUserGroup struct {
 	Version int `json:"version,omitempty,omitzero"`
 }
 
+// EditWebhook What is absent stays as it is.
+type EditWebhook struct {
+	HeaderName *string `json:"headerName,omitempty"`
+
+	// HeaderValue An empty one removes the header.
+	HeaderValue *string `json:"headerValue,omitempty"`
+	IsActive    *bool   `json:"isActive,omitempty"`
+	Name        *string `json:"name,omitempty"`
+	URL         *string `json:"url,omitempty"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
 // ExpectedVersion defines model for ExpectedVersion.
 type ExpectedVersion struct {
 	// Version The version that was read; when it is not the current one, the answer is 409.
@@ -833,6 +922,13 @@ type IssuedBuildSystemToken struct {
 type IssuedToken struct {
 	APIToken  string    `json:"apiToken"`
 	ExpiresAt time.Time `json:"expiresAt,omitempty,omitzero"`
+}
+
+// IssuedWebhookSecret defines model for IssuedWebhookSecret.
+type IssuedWebhookSecret struct {
+	// Version The webhook's version now.
+	Version       int    `json:"version"`
+	WebhookSecret string `json:"webhookSecret"`
 }
 
 // KeyAlgorithm RSA-3072 when absent.
@@ -1499,6 +1595,28 @@ type Violation struct {
 	Rule string `json:"rule"`
 }
 
+// Webhook defines model for Webhook.
+type Webhook struct {
+	CreatedAt       time.Time `json:"createdAt"`
+	HeaderChangedAt time.Time `json:"headerChangedAt,omitempty,omitzero"`
+
+	// HeaderName The header that carries the configured value; absent when there is none. The value is in no answer.
+	HeaderName      string    `json:"headerName,omitempty,omitzero"`
+	IsActive        bool      `json:"isActive"`
+	Link            string    `json:"link"`
+	Name            string    `json:"name"`
+	SecretChangedAt time.Time `json:"secretChangedAt"`
+	URL             string    `json:"url"`
+
+	// Version Rises with every change.
+	Version int `json:"version"`
+
+	// WebhookID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	WebhookID ID `json:"webhookId"`
+}
+
 // WorkflowStatus The exact state behind the status.
 type WorkflowStatus string
 
@@ -1507,6 +1625,11 @@ type ArtifactConfigurationSlug = string
 
 // CertificateSlug Example: release-2027
 type CertificateSlug = string
+
+// DeliveryID A GUID; always lower-case in answers.
+//
+// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+type DeliveryID = ID
 
 // GroupID A GUID; always lower-case in answers.
 //
@@ -1539,6 +1662,11 @@ type TrustedBuildSystemSlug = string
 //
 // Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 type UserID = ID
+
+// WebhookID A GUID; always lower-case in answers.
+//
+// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+type WebhookID = ID
 
 // CertificateCreated defines model for CertificateCreated.
 type CertificateCreated = Certificate
@@ -1730,6 +1858,28 @@ type SubmitWithoutArtifactParams struct {
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
+// ListSigningRequestDeliveriesParams defines parameters for ListSigningRequestDeliveries.
+type ListSigningRequestDeliveriesParams struct {
+	State string `form:"state,omitempty" json:"state,omitempty,omitzero"`
+
+	// PageSize Deliveries per page, 1 to 200; 50 when absent.
+	PageSize int `form:"pageSize,omitempty" json:"pageSize,omitempty,omitzero"`
+
+	// Cursor The `nextCursor` of the page before.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
+// ListWebhookDeliveriesParams defines parameters for ListWebhookDeliveries.
+type ListWebhookDeliveriesParams struct {
+	State string `form:"state,omitempty" json:"state,omitempty,omitzero"`
+
+	// PageSize Deliveries per page, 1 to 200; 50 when absent.
+	PageSize int `form:"pageSize,omitempty" json:"pageSize,omitempty,omitzero"`
+
+	// Cursor The `nextCursor` of the page before.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // AnalyzeArtifactMultipartRequestBody defines body for AnalyzeArtifact for multipart/form-data ContentType.
 type AnalyzeArtifactMultipartRequestBody AnalyzeArtifactMultipartBody
 
@@ -1884,3 +2034,12 @@ type EditUserGroupJSONRequestBody = EditUserGroup
 
 // ModifyUserGroupMembersJSONRequestBody defines body for ModifyUserGroupMembers for application/json ContentType.
 type ModifyUserGroupMembersJSONRequestBody = ModifyMembers
+
+// CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
+type CreateWebhookJSONRequestBody = CreateWebhook
+
+// EditWebhookJSONRequestBody defines body for EditWebhook for application/json ContentType.
+type EditWebhookJSONRequestBody = EditWebhook
+
+// RegenerateWebhookSecretJSONRequestBody defines body for RegenerateWebhookSecret for application/json ContentType.
+type RegenerateWebhookSecretJSONRequestBody = ExpectedVersion

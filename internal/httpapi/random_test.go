@@ -41,6 +41,8 @@ type generator struct {
 	requests []string // ids of signing requests
 	awaited  []string // ids of requests that wait for their artifact
 	users    []string // ids of users
+	hooks    []string // ids of webhooks
+	messages []string // ids of deliveries
 	group    string
 	ids      []string // of everything
 	wild     bool     // this request breaks rules; the others only vary what they allow
@@ -93,6 +95,11 @@ func (g *generator) settle(t testing.TB, w *world) {
 			g.users = append(g.users, w.newUser(t, kind))
 		}
 	}
+	g.hooks, g.messages = nil, nil
+	for range 10 {
+		g.hooks = append(g.hooks, string(w.newWebhook(t)))
+		g.messages = append(g.messages, w.newDelivery(t)) // to webhooks that nobody deletes
+	}
 	g.group = string(w.group)
 }
 
@@ -136,6 +143,14 @@ func (g *generator) text(name string, schema map[string]any) string {
 		return pick(g, g.requests)
 	case lower == "userid":
 		return pick(g, g.users)
+	case lower == "webhookid":
+		return pick(g, g.hooks)
+	case lower == "deliveryid":
+		return pick(g, g.messages)
+	case lower == "headername":
+		return "X-Token"
+	case lower == "headervalue":
+		return "secret"
 	case lower == "groupid":
 		return g.group
 	case strings.HasSuffix(lower, "sha256hash"):

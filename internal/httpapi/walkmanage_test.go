@@ -75,6 +75,21 @@ var managementWalks = map[string]walk{
 		path: onBuildSystem("/RegenerateTrustedBuildSystemToken"), may: globalAdmins,
 	},
 
+	"GET /v1/{organizationId}/Webhooks": {path: fixed("/Webhooks"), may: globalAdmins, abroad: 200},
+	"POST /v1/{organizationId}/Webhooks": {
+		path: fixed("/Webhooks"), body: jsonBody(`{"name":"$NEW","url":"https://hooks.example"}`), ok: 201, may: globalAdmins, abroad: 201,
+	},
+	"GET /v1/{organizationId}/Webhooks/{webhookId}":                   {path: onWebhook(""), may: globalAdmins},
+	"POST /v1/{organizationId}/Webhooks/{webhookId}/Edit":             {path: onWebhook("/Edit"), body: jsonBody(`{"isActive":false}`), may: globalAdmins},
+	"POST /v1/{organizationId}/Webhooks/{webhookId}/RegenerateSecret": {path: onWebhook("/RegenerateSecret"), may: globalAdmins},
+	"POST /v1/{organizationId}/Webhooks/{webhookId}/Delete":           {path: onWebhook("/Delete"), ok: 204, may: globalAdmins},
+	"POST /v1/{organizationId}/Webhooks/{webhookId}/Test":             {path: onWebhook("/Test"), ok: 202, may: globalAdmins},
+	"GET /v1/{organizationId}/Webhooks/{webhookId}/Deliveries":        {path: onWebhook("/Deliveries"), may: globalAdmins},
+	"POST /v1/{organizationId}/Deliveries/{deliveryId}/Redeliver":     {path: onDelivery("/Redeliver"), ok: 202, may: globalAdmins},
+	"GET /v1/{organizationId}/SigningRequests/{signingRequestId}/Deliveries": {
+		path: onRequest("test-signing", "/Deliveries"), may: globalAdmins, hidden: noRequest,
+	},
+
 	"GET /v1/{organizationId}/AuditLog/Events":        {path: fixed("/AuditLog/Events"), may: auditors, abroad: 200},
 	"GET /v1/{organizationId}/AuditLog/Events/Export": {path: fixed("/AuditLog/Events/Export"), may: auditors, abroad: 200},
 	"GET /v1-pre/{organizationId}/AuditLog/Events":    {path: fixed("/AuditLog/Events"), may: auditors, abroad: 200},
@@ -194,6 +209,34 @@ func onBuildSystem(suffix string) func(*testing.T, *world) string {
 		}
 		return "/TrustedBuildSystems/" + slug + suffix
 	}
+}
+
+// onWebhook makes a webhook.
+func onWebhook(suffix string) func(*testing.T, *world) string {
+	return func(t *testing.T, w *world) string { return "/Webhooks/" + string(w.newWebhook(t)) + suffix }
+}
+
+func (w *world) newWebhook(t testing.TB) signing.ID {
+	t.Helper()
+	hook, _, err := w.signing.CreateWebhook(t.Context(), w.people[globalAdmin].actor, signing.WebhookEdit{Name: ptr(string(signing.NewID())), URL: ptr("https://hooks.example")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hook.ID
+}
+
+// onDelivery makes a webhook and tests it.
+func onDelivery(suffix string) func(*testing.T, *world) string {
+	return func(t *testing.T, w *world) string { return "/Deliveries/" + w.newDelivery(t) + suffix }
+}
+
+func (w *world) newDelivery(t testing.TB) string {
+	t.Helper()
+	d, err := w.signing.TestWebhook(t.Context(), w.people[globalAdmin].actor, w.newWebhook(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(d.ID)
 }
 
 // onLink links the trusted build system again, should it not be.

@@ -63,6 +63,7 @@ type world struct {
 	db      *store.DB
 	blobs   signing.Blobs
 	fetcher fetcher
+	hooks   receiver
 	seeded
 }
 
@@ -136,7 +137,7 @@ func openWorld(ctx context.Context, dir string) (*world, error) {
 		return nil, err
 	}
 	w.signing = signing.New(signing.Config{Store: w.db, Blobs: w.blobs, Keys: software.New(keeper, template.keys), TempDir: dir,
-		Secrets: keeper, Fetcher: &w.fetcher, Limits: signing.Limits{ArtifactBytes: 4 << 20}})
+		Secrets: keeper, Fetcher: &w.fetcher, Webhooks: &w.hooks, Limits: signing.Limits{ArtifactBytes: 4 << 20}})
 	operations := New(Config{Signing: w.signing, Auth: w.auth, Version: "1.2.3", Ready: w.db.Ping, Log: log})
 	w.handler, err = NewHandler(operations, Options{Log: log, MaxArtifactBytes: 4 << 20})
 	return w, err
@@ -157,6 +158,21 @@ func (f *fetcher) Fetch(_ context.Context, _ string, headers map[string]string) 
 		return nil, &signing.FetchError{Message: "the server answered 401"}
 	}
 	return io.NopCloser(bytes.NewReader(examplePE)), nil
+}
+
+// receiver takes what is sent to every https URL, unless it is out of order.
+type receiver struct {
+	fetcher    // Check
+	outOfOrder bool
+	calls      []signing.WebhookCall
+}
+
+func (r *receiver) Call(_ context.Context, c signing.WebhookCall) (signing.Receipt, error) {
+	r.calls = append(r.calls, c)
+	if r.outOfOrder {
+		return signing.Receipt{Status: 500, Response: "out of order"}, errors.New("the server answered 500")
+	}
+	return signing.Receipt{Status: 204}, nil
 }
 
 func ptr[T any](v T) *T { return &v }
