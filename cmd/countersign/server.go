@@ -184,6 +184,7 @@ func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []st
 	if err != nil {
 		return nil, err
 	}
+	//nolint:contextcheck // its background writes outlive the start's context: they end with Close
 	if sys.auth, err = auth.New(auth.Config{Store: sys.db, Log: log, Key: secret, Origins: origins}); err != nil {
 		return nil, err
 	}
