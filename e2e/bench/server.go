@@ -19,25 +19,33 @@ import (
 	"github.com/countersign-dev/countersign/e2e/server"
 )
 
-// demo starts a demo server. stop ends it.
+// demo starts a demo server for the second time on its data: the first start hashes passwords, which takes more memory
+// than anything that is measured. stop ends it.
 func (b *bench) demo(ctx context.Context) (d *server.Server, stop func() error, err error) {
 	data, err := os.MkdirTemp(b.dir, "data")
 	if err != nil {
 		return nil, nil, err
 	}
-	if d, err = server.StartServer(b.dir, b.countersign, "demo", data); err != nil {
-		return nil, nil, err
-	}
-	stop = func() error {
+	end := func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
-		return errors.Join(d.Stop(ctx), os.RemoveAll(data))
+		return d.Stop(ctx)
 	}
-	if err := d.AwaitReady(ctx); err != nil {
-		d.Kill()
-		return nil, nil, err
+	for start := range 2 {
+		if d, err = server.StartServer(b.dir, b.countersign, "demo", data); err != nil {
+			return nil, nil, err
+		}
+		if err := d.AwaitReady(ctx); err != nil {
+			d.Kill()
+			return nil, nil, err
+		}
+		if start == 0 {
+			if err := end(); err != nil {
+				return nil, nil, err
+			}
+		}
 	}
-	return d, stop, nil
+	return d, func() error { return errors.Join(end(), os.RemoveAll(data)) }, nil
 }
 
 // connect returns a client that keeps as many connections as it is asked for.
@@ -115,7 +123,7 @@ func (b *bench) largeUpload(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	what := fmt.Sprintf("a program of %d MB on a server", b.upload/1e6)
+	what := fmt.Sprintf("a program of %d MB on a server, peak so far", b.upload/1e6)
 	at := time.Now()
 	step := func(name string) error {
 		took := time.Since(at)
@@ -124,12 +132,15 @@ func (b *bench) largeUpload(ctx context.Context) (err error) {
 		at = time.Now()
 		return err
 	}
+	if err := step("idle"); err != nil {
+		return err
+	}
 	submitted, err := c.Submit(ctx, client.Submission{ProjectSlug: "demo", PolicySlug: "test-signing", ConfigurationSlug: "exe",
 		Artifact: client.Upload{Name: "upload.exe", Content: f, Size: info.Size()}})
 	if err != nil {
 		return err
 	}
-	if err := step("upload"); err != nil {
+	if err := step("then upload"); err != nil {
 		return err
 	}
 	if state, err := c.Wait(ctx, submitted.SigningRequestID, client.WaitOptions{}); err != nil || state.Status != api.SigningRequestStatusCompleted {
