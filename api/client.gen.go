@@ -370,6 +370,20 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/Me (the `GetMyInteractiveUser` operationId).
 	GetMyInteractiveUser(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// EditMyInteractiveUserWithBody Change what the calling user may change
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/Me/Edit (the `EditMyInteractiveUser` operationId).
+	EditMyInteractiveUserWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditMyInteractiveUser Change what the calling user may change
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/Me/Edit (the `EditMyInteractiveUser` operationId).
+	EditMyInteractiveUser(ctx context.Context, organizationID OrganizationID, body EditMyInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetInteractiveUser A person
 	//
 	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId} (the `GetInteractiveUser` operationId).
@@ -1832,6 +1846,40 @@ func (c *Client) CreateInteractiveUser(ctx context.Context, organizationID Organ
 // Corresponds with GET /v1/{organizationId}/InteractiveUsers/Me (the `GetMyInteractiveUser` operationId).
 func (c *Client) GetMyInteractiveUser(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetMyInteractiveUserRequest(c.Server, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditMyInteractiveUserWithBody Change what the calling user may change
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/Me/Edit (the `EditMyInteractiveUser` operationId).
+func (c *Client) EditMyInteractiveUserWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditMyInteractiveUserRequestWithBody(c.Server, organizationID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditMyInteractiveUser Change what the calling user may change
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/Me/Edit (the `EditMyInteractiveUser` operationId).
+func (c *Client) EditMyInteractiveUser(ctx context.Context, organizationID OrganizationID, body EditMyInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditMyInteractiveUserRequest(c.Server, organizationID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5173,6 +5221,53 @@ func NewGetMyInteractiveUserRequest(server string, organizationID OrganizationID
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewEditMyInteractiveUserRequest calls the generic EditMyInteractiveUser builder with application/json body
+func NewEditMyInteractiveUserRequest(server string, organizationID OrganizationID, body EditMyInteractiveUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditMyInteractiveUserRequestWithBody(server, organizationID, "application/json", bodyReader)
+}
+
+// NewEditMyInteractiveUserRequestWithBody constructs an http.Request for the EditMyInteractiveUser method, with any body, and a specified content type
+func NewEditMyInteractiveUserRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/Me/Edit", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -9285,6 +9380,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/Me (the `GetMyInteractiveUser` operationId).
 	GetMyInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*GetMyInteractiveUserResponse, error)
 
+	// EditMyInteractiveUserWithBodyWithResponse Change what the calling user may change
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/Me/Edit (the `EditMyInteractiveUser` operationId).
+	EditMyInteractiveUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditMyInteractiveUserResponse, error)
+
+	// EditMyInteractiveUserWithResponse Change what the calling user may change
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/Me/Edit (the `EditMyInteractiveUser` operationId).
+	EditMyInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, body EditMyInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*EditMyInteractiveUserResponse, error)
+
 	// GetInteractiveUserWithResponse A person
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -11572,6 +11681,54 @@ func (r GetMyInteractiveUserResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetMyInteractiveUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EditMyInteractiveUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *InteractiveUser
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditMyInteractiveUserResponse) GetJSON200() *InteractiveUser {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditMyInteractiveUserResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditMyInteractiveUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditMyInteractiveUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditMyInteractiveUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditMyInteractiveUserResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15715,6 +15872,32 @@ func (c *ClientWithResponses) GetMyInteractiveUserWithResponse(ctx context.Conte
 	return ParseGetMyInteractiveUserResponse(rsp)
 }
 
+// EditMyInteractiveUserWithBodyWithResponse Change what the calling user may change
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/Me/Edit (the `EditMyInteractiveUser` operationId).
+func (c *ClientWithResponses) EditMyInteractiveUserWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditMyInteractiveUserResponse, error) {
+	rsp, err := c.EditMyInteractiveUserWithBody(ctx, organizationID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditMyInteractiveUserResponse(rsp)
+}
+
+// EditMyInteractiveUserWithResponse Change what the calling user may change
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/Me/Edit (the `EditMyInteractiveUser` operationId).
+func (c *ClientWithResponses) EditMyInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, body EditMyInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*EditMyInteractiveUserResponse, error) {
+	rsp, err := c.EditMyInteractiveUser(ctx, organizationID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditMyInteractiveUserResponse(rsp)
+}
+
 // GetInteractiveUserWithResponse A person
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18210,6 +18393,39 @@ func ParseGetMyInteractiveUserResponse(rsp *http.Response) (*GetMyInteractiveUse
 	}
 
 	response := &GetMyInteractiveUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest InteractiveUser
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEditMyInteractiveUserResponse parses an HTTP response from a EditMyInteractiveUserWithResponse call
+func ParseEditMyInteractiveUserResponse(rsp *http.Response) (*EditMyInteractiveUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditMyInteractiveUserResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}

@@ -111,6 +111,9 @@ type ServerInterface interface {
 	// GetMyInteractiveUser The interactive user who asks
 	// (GET /v1/{organizationId}/InteractiveUsers/Me)
 	GetMyInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// EditMyInteractiveUser Change what the calling user may change
+	// (POST /v1/{organizationId}/InteractiveUsers/Me/Edit)
+	EditMyInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
 	// GetInteractiveUser A person
 	// (GET /v1/{organizationId}/InteractiveUsers/{userId})
 	GetInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
@@ -1493,6 +1496,32 @@ func (siw *ServerInterfaceWrapper) GetMyInteractiveUser(w http.ResponseWriter, r
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetMyInteractiveUser(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditMyInteractiveUser operation middleware
+func (siw *ServerInterfaceWrapper) EditMyInteractiveUser(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditMyInteractiveUser(w, r, organizationID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4608,6 +4637,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken", wrapper.RegenerateInteractiveUserToken)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Reinvite", wrapper.ReinviteInteractiveUser)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/Me", wrapper.GetMyInteractiveUser)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/Me/Edit", wrapper.EditMyInteractiveUser)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Organization", wrapper.GetOrganization)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Organization/Edit", wrapper.EditOrganization)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Projects", wrapper.ListProjects)
@@ -5996,6 +6026,46 @@ type GetMyInteractiveUserdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetMyInteractiveUserdefaultApplicationProblemPlusJSONResponse) VisitGetMyInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditMyInteractiveUserRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Body           *EditMyInteractiveUserJSONRequestBody
+}
+
+type EditMyInteractiveUserResponseObject interface {
+	VisitEditMyInteractiveUserResponse(w http.ResponseWriter) error
+}
+
+type EditMyInteractiveUser200JSONResponse InteractiveUser
+
+func (response EditMyInteractiveUser200JSONResponse) VisitEditMyInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditMyInteractiveUserdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EditMyInteractiveUserdefaultApplicationProblemPlusJSONResponse) VisitEditMyInteractiveUserResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9249,6 +9319,9 @@ type StrictServerInterface interface {
 	// GetMyInteractiveUser The interactive user who asks
 	// (GET /v1/{organizationId}/InteractiveUsers/Me)
 	GetMyInteractiveUser(ctx context.Context, request GetMyInteractiveUserRequestObject) (GetMyInteractiveUserResponseObject, error)
+	// EditMyInteractiveUser Change what the calling user may change
+	// (POST /v1/{organizationId}/InteractiveUsers/Me/Edit)
+	EditMyInteractiveUser(ctx context.Context, request EditMyInteractiveUserRequestObject) (EditMyInteractiveUserResponseObject, error)
 	// GetInteractiveUser A person
 	// (GET /v1/{organizationId}/InteractiveUsers/{userId})
 	GetInteractiveUser(ctx context.Context, request GetInteractiveUserRequestObject) (GetInteractiveUserResponseObject, error)
@@ -10410,6 +10483,39 @@ func (sh *strictHandler) GetMyInteractiveUser(w http.ResponseWriter, r *http.Req
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetMyInteractiveUserResponseObject); ok {
 		if err := validResponse.VisitGetMyInteractiveUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EditMyInteractiveUser operation middleware
+func (sh *strictHandler) EditMyInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request EditMyInteractiveUserRequestObject
+
+	request.OrganizationID = organizationID
+
+	var body EditMyInteractiveUserJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditMyInteractiveUser(ctx, request.(EditMyInteractiveUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditMyInteractiveUser")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditMyInteractiveUserResponseObject); ok {
+		if err := validResponse.VisitEditMyInteractiveUserResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

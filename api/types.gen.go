@@ -121,6 +121,27 @@ func (e KeyAlgorithm) Valid() bool {
 	}
 }
 
+// Defines values for NotificationLevel.
+const (
+	NotifyAll     NotificationLevel = "All"
+	NotifyDefault NotificationLevel = "Default"
+	NotifyNone    NotificationLevel = "None"
+)
+
+// Valid indicates whether the value is a known member of the NotificationLevel enum.
+func (e NotificationLevel) Valid() bool {
+	switch e {
+	case NotifyAll:
+		return true
+	case NotifyDefault:
+		return true
+	case NotifyNone:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Role.
 const (
 	CertificateAdministrator Role = "CertificateAdministrator"
@@ -569,20 +590,21 @@ type CreateSelfSignedX509 struct {
 
 // CreateSigningPolicy defines model for CreateSigningPolicy.
 type CreateSigningPolicy struct {
-	AllowedBranches             *[]string  `json:"allowedBranches,omitempty"`
-	Approvers                   *[]Subject `json:"approvers,omitempty"`
-	CertificateSlug             string     `json:"certificateSlug"`
-	Description                 *string    `json:"description,omitempty"`
-	Name                        string     `json:"name"`
-	RequiredApprovals           *int       `json:"requiredApprovals,omitempty"`
-	RequiresStrictConfiguration *bool      `json:"requiresStrictConfiguration,omitempty"`
-	RequiresTimestamp           *bool      `json:"requiresTimestamp,omitempty"`
-	RequiresTrustedBuildSystem  *bool      `json:"requiresTrustedBuildSystem,omitempty"`
-	RetentionDays               *int       `json:"retentionDays,omitempty"`
-	Slug                        string     `json:"slug"`
-	SubmitterMayNotApprove      *bool      `json:"submitterMayNotApprove,omitempty"`
-	Submitters                  *[]Subject `json:"submitters,omitempty"`
-	VerifyOriginPolicy          *bool      `json:"verifyOriginPolicy,omitempty"`
+	AllowedBranches             *[]string          `json:"allowedBranches,omitempty"`
+	Approvers                   *[]Subject         `json:"approvers,omitempty"`
+	CertificateSlug             string             `json:"certificateSlug"`
+	Description                 *string            `json:"description,omitempty"`
+	Name                        string             `json:"name"`
+	Notifications               *NotificationLevel `json:"notifications,omitempty"`
+	RequiredApprovals           *int               `json:"requiredApprovals,omitempty"`
+	RequiresStrictConfiguration *bool              `json:"requiresStrictConfiguration,omitempty"`
+	RequiresTimestamp           *bool              `json:"requiresTimestamp,omitempty"`
+	RequiresTrustedBuildSystem  *bool              `json:"requiresTrustedBuildSystem,omitempty"`
+	RetentionDays               *int               `json:"retentionDays,omitempty"`
+	Slug                        string             `json:"slug"`
+	SubmitterMayNotApprove      *bool              `json:"submitterMayNotApprove,omitempty"`
+	Submitters                  *[]Subject         `json:"submitters,omitempty"`
+	VerifyOriginPolicy          *bool              `json:"verifyOriginPolicy,omitempty"`
 }
 
 // CreateUserGroup defines model for CreateUserGroup.
@@ -771,13 +793,19 @@ type EditCertificate struct {
 
 // EditInteractiveUser What is absent stays as it is.
 type EditInteractiveUser struct {
-	Description *string `json:"description,omitempty"`
-	Email       *string `json:"email,omitempty"`
-	Name        *string `json:"name,omitempty"`
-	Roles       *[]Role `json:"roles,omitempty"`
+	Description       *string            `json:"description,omitempty"`
+	Email             *string            `json:"email,omitempty"`
+	Name              *string            `json:"name,omitempty"`
+	NotificationLevel *NotificationLevel `json:"notificationLevel,omitempty"`
+	Roles             *[]Role            `json:"roles,omitempty"`
 
 	// Version The version that was read; when it is not the current one, the answer is 409.
 	Version int `json:"version,omitempty,omitzero"`
+}
+
+// EditMyInteractiveUser defines model for EditMyInteractiveUser.
+type EditMyInteractiveUser struct {
+	NotificationLevel *NotificationLevel `json:"notificationLevel,omitempty"`
 }
 
 // EditOrganization What is absent stays as it is.
@@ -805,20 +833,21 @@ type EditProject struct {
 
 // EditSigningPolicy What is absent stays as it is.
 type EditSigningPolicy struct {
-	AllowedBranches             *[]string  `json:"allowedBranches,omitempty"`
-	Approvers                   *[]Subject `json:"approvers,omitempty"`
-	CertificateSlug             *string    `json:"certificateSlug,omitempty"`
-	Description                 *string    `json:"description,omitempty"`
-	Name                        *string    `json:"name,omitempty"`
-	RequiredApprovals           *int       `json:"requiredApprovals,omitempty"`
-	RequiresStrictConfiguration *bool      `json:"requiresStrictConfiguration,omitempty"`
-	RequiresTimestamp           *bool      `json:"requiresTimestamp,omitempty"`
-	RequiresTrustedBuildSystem  *bool      `json:"requiresTrustedBuildSystem,omitempty"`
-	RetentionDays               *int       `json:"retentionDays,omitempty"`
-	Slug                        *string    `json:"slug,omitempty"`
-	SubmitterMayNotApprove      *bool      `json:"submitterMayNotApprove,omitempty"`
-	Submitters                  *[]Subject `json:"submitters,omitempty"`
-	VerifyOriginPolicy          *bool      `json:"verifyOriginPolicy,omitempty"`
+	AllowedBranches             *[]string          `json:"allowedBranches,omitempty"`
+	Approvers                   *[]Subject         `json:"approvers,omitempty"`
+	CertificateSlug             *string            `json:"certificateSlug,omitempty"`
+	Description                 *string            `json:"description,omitempty"`
+	Name                        *string            `json:"name,omitempty"`
+	Notifications               *NotificationLevel `json:"notifications,omitempty"`
+	RequiredApprovals           *int               `json:"requiredApprovals,omitempty"`
+	RequiresStrictConfiguration *bool              `json:"requiresStrictConfiguration,omitempty"`
+	RequiresTimestamp           *bool              `json:"requiresTimestamp,omitempty"`
+	RequiresTrustedBuildSystem  *bool              `json:"requiresTrustedBuildSystem,omitempty"`
+	RetentionDays               *int               `json:"retentionDays,omitempty"`
+	Slug                        *string            `json:"slug,omitempty"`
+	SubmitterMayNotApprove      *bool              `json:"submitterMayNotApprove,omitempty"`
+	Submitters                  *[]Subject         `json:"submitters,omitempty"`
+	VerifyOriginPolicy          *bool              `json:"verifyOriginPolicy,omitempty"`
 
 	// Version The version that was read; when it is not the current one, the answer is 409.
 	Version int `json:"version,omitempty,omitzero"`
@@ -888,7 +917,11 @@ type InteractiveUser struct {
 	IsActive    bool      `json:"isActive"`
 	Link        string    `json:"link"`
 	Name        string    `json:"name"`
-	Roles       []Role    `json:"roles"`
+
+	// NotificationLevel Which mails somebody gets. Default: what to decide on, and how one's own requests ended; All: every event of these requests. For
+	// users at Default, the signing policy may say otherwise.
+	NotificationLevel NotificationLevel `json:"notificationLevel"`
+	Roles             []Role            `json:"roles"`
 
 	// UserID A GUID; always lower-case in answers.
 	//
@@ -958,6 +991,10 @@ type ModifyMembers struct {
 	Add    []Subject `json:"add,omitempty,omitzero"`
 	Remove []Subject `json:"remove,omitempty,omitzero"`
 }
+
+// NotificationLevel Which mails somebody gets. Default: what to decide on, and how one's own requests ended; All: every event of these requests. For
+// users at Default, the signing policy may say otherwise.
+type NotificationLevel string
 
 // Organization defines model for Organization.
 type Organization struct {
@@ -1156,7 +1193,11 @@ type SigningPolicy struct {
 	Description     string    `json:"description"`
 	IsActive        bool      `json:"isActive"`
 	Name            string    `json:"name"`
-	ProjectSlug     string    `json:"projectSlug"`
+
+	// Notifications Which mails somebody gets. Default: what to decide on, and how one's own requests ended; All: every event of these requests. For
+	// users at Default, the signing policy may say otherwise.
+	Notifications NotificationLevel `json:"notifications"`
+	ProjectSlug   string            `json:"projectSlug"`
 
 	// RequiredApprovals Different approvers who must approve; 0 signs without approval.
 	RequiredApprovals           int  `json:"requiredApprovals"`
@@ -1921,6 +1962,9 @@ type UploadX509CertificateMultipartRequestBody UploadX509CertificateMultipartBod
 
 // CreateInteractiveUserJSONRequestBody defines body for CreateInteractiveUser for application/json ContentType.
 type CreateInteractiveUserJSONRequestBody = CreateInteractiveUser
+
+// EditMyInteractiveUserJSONRequestBody defines body for EditMyInteractiveUser for application/json ContentType.
+type EditMyInteractiveUserJSONRequestBody = EditMyInteractiveUser
 
 // ActivateInteractiveUserJSONRequestBody defines body for ActivateInteractiveUser for application/json ContentType.
 type ActivateInteractiveUserJSONRequestBody = ExpectedVersion

@@ -251,6 +251,9 @@ func rulesFrom(b api.EditSigningPolicy, current signing.PolicyRules) *signing.Po
 	current.StrictConfiguration = overlay(b.RequiresStrictConfiguration, current.StrictConfiguration)
 	current.RequireTimestamp = overlay(b.RequiresTimestamp, current.RequireTimestamp)
 	current.RetentionDays = overlay(b.RetentionDays, current.RetentionDays)
+	if level := levelGiven(b.Notifications); level != nil {
+		current.Notifications = *level
+	}
 	return &current
 }
 
@@ -261,6 +264,7 @@ func (s *service) CreateSigningPolicy(ctx context.Context, r api.CreateSigningPo
 		RequiredApprovals: b.RequiredApprovals, SubmitterMayNotApprove: b.SubmitterMayNotApprove,
 		RequiresTrustedBuildSystem: b.RequiresTrustedBuildSystem, VerifyOriginPolicy: b.VerifyOriginPolicy, AllowedBranches: b.AllowedBranches,
 		RequiresStrictConfiguration: b.RequiresStrictConfiguration, RequiresTimestamp: b.RequiresTimestamp, RetentionDays: b.RetentionDays,
+		Notifications: b.Notifications,
 	}, signing.PolicyRules{})
 	p, err := s.signing.CreatePolicy(ctx, actorOf(ctx), r.ProjectSlug, signing.PolicyEdit{
 		Slug: &b.Slug, Name: &b.Name, Description: b.Description, CertificateSlug: &b.CertificateSlug,

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -68,6 +69,24 @@ func rolesGiven(roles *[]api.Role) *[]signing.Role {
 	return &out
 }
 
+// levelOf returns a notification level; none is the default one.
+func levelOf(l signing.NotificationLevel) api.NotificationLevel {
+	return api.NotificationLevel(cmp.Or(l, signing.NotifyDefault))
+}
+
+// levelGiven reads a notification level in any case. What is none is left to the domain to refuse.
+func levelGiven(given *api.NotificationLevel) *signing.NotificationLevel {
+	if given == nil {
+		return nil
+	}
+	for _, l := range []signing.NotificationLevel{signing.NotifyDefault, signing.NotifyAll, signing.NotifyNone} {
+		if strings.EqualFold(string(l), string(*given)) {
+			return &l
+		}
+	}
+	return pointer(signing.NotificationLevel(*given))
+}
+
 func (l links) user(u *signing.User) string {
 	kind := "InteractiveUsers"
 	if u.Kind == signing.CI {
@@ -78,7 +97,7 @@ func (l links) user(u *signing.User) string {
 
 func interactiveUserOf(l links, u *signing.User) api.InteractiveUser {
 	return api.InteractiveUser{UserID: string(u.ID), Name: u.Name, Email: u.Email, Roles: rolesOf(u.Roles), Description: u.Description,
-		IsActive: u.Active, CreatedAt: u.CreatedAt, Link: l.user(u), Version: u.Version}
+		NotificationLevel: levelOf(u.NotificationLevel), IsActive: u.Active, CreatedAt: u.CreatedAt, Link: l.user(u), Version: u.Version}
 }
 
 func ciUserOf(l links, u *signing.User) api.CIUser {
@@ -163,6 +182,21 @@ func (s *service) GetMyInteractiveUser(ctx context.Context, _ api.GetMyInteracti
 	return api.GetMyInteractiveUser200JSONResponse(interactiveUserOf(exchangeOf(ctx).links, u)), nil
 }
 
+// EditMyInteractiveUser chooses which mails the person who asks gets.
+func (s *service) EditMyInteractiveUser(ctx context.Context, r api.EditMyInteractiveUserRequestObject) (api.EditMyInteractiveUserResponseObject, error) {
+	a := actorOf(ctx)
+	u, err := s.user(ctx, signing.Interactive, string(a.UserID))
+	if err != nil {
+		return nil, err
+	}
+	if level := levelGiven(r.Body.NotificationLevel); level != nil {
+		if u, err = s.signing.SetNotificationLevel(ctx, a, *level); err != nil {
+			return nil, err
+		}
+	}
+	return api.EditMyInteractiveUser200JSONResponse(interactiveUserOf(exchangeOf(ctx).links, u)), nil
+}
+
 // GetInteractiveUser returns a person.
 func (s *service) GetInteractiveUser(ctx context.Context, r api.GetInteractiveUserRequestObject) (api.GetInteractiveUserResponseObject, error) {
 	u, err := s.user(ctx, signing.Interactive, r.UserID)
@@ -183,7 +217,8 @@ func (s *service) editInteractiveUser(ctx context.Context, id string, e signing.
 // EditInteractiveUser changes a person.
 func (s *service) EditInteractiveUser(ctx context.Context, r api.EditInteractiveUserRequestObject) (api.EditInteractiveUserResponseObject, error) {
 	b := r.Body
-	u, err := s.editInteractiveUser(ctx, r.UserID, signing.UserEdit{Name: b.Name, Email: b.Email, Roles: rolesGiven(b.Roles), Description: b.Description, Version: b.Version})
+	u, err := s.editInteractiveUser(ctx, r.UserID, signing.UserEdit{Name: b.Name, Email: b.Email, Roles: rolesGiven(b.Roles), Description: b.Description,
+		NotificationLevel: levelGiven(b.NotificationLevel), Version: b.Version})
 	return reply[api.EditInteractiveUserResponseObject](api.EditInteractiveUser200JSONResponse(u), err)
 }
 

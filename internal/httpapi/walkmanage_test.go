@@ -41,6 +41,9 @@ var managementWalks = map[string]walk{
 	"GET /v1/{organizationId}/InteractiveUsers/Me": { // the CI user is none
 		path: fixed("/InteractiveUsers/Me"), may: without(members, ciUser), hidden: []string{ciUser}, abroad: 200,
 	},
+	"POST /v1/{organizationId}/InteractiveUsers/Me/Edit": {
+		path: fixed("/InteractiveUsers/Me/Edit"), body: jsonBody(`{"notificationLevel":"All"}`), may: without(members, ciUser), hidden: []string{ciUser}, abroad: 200,
+	},
 	"GET /v1/{organizationId}/InteractiveUsers/{userId}":                     {path: onUser(signing.Interactive, ""), may: userSeers},
 	"POST /v1/{organizationId}/InteractiveUsers/{userId}/Edit":               {path: onUser(signing.Interactive, "/Edit"), body: jsonBody(`{"description":"x"}`), may: userAdmins},
 	"POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate":           {path: onUser(signing.Interactive, "/Activate"), may: userAdmins},

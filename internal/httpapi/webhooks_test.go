@@ -146,3 +146,41 @@ func TestDeliveries(t *testing.T) {
 	}
 	wantProblem(t, w.as(t, globalAdmin, "POST", "/Deliveries/7/Redeliver", body{}), 404)
 }
+
+func TestNotificationLevels(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	me := get[api.InteractiveUser](t, w, approver, "/InteractiveUsers/Me")
+	if me.NotificationLevel != api.NotifyDefault {
+		t.Errorf("%+v", me)
+	}
+	if got := post[api.InteractiveUser](t, w, approver, "/InteractiveUsers/Me/Edit", `{"notificationLevel":"none"}`, 200); got.NotificationLevel != api.NotifyNone || got.UserID != me.UserID {
+		t.Errorf("%+v", got)
+	}
+	if got := post[api.InteractiveUser](t, w, approver, "/InteractiveUsers/Me/Edit", `{}`, 200); got.NotificationLevel != api.NotifyNone {
+		t.Errorf("%+v", got)
+	}
+	w.refuse(t, approver, "/InteractiveUsers/Me/Edit", `{"notificationLevel":"some"}`, 400, "NotificationLevel")
+	path := "/InteractiveUsers/" + me.UserID + "/Edit"
+	if got := post[api.InteractiveUser](t, w, userAdmin, path, `{"notificationLevel":"All"}`, 200); got.NotificationLevel != api.NotifyAll || got.Name != me.Name {
+		t.Errorf("%+v", got)
+	}
+	w.refuse(t, userAdmin, path, `{"notificationLevel":"some"}`, 400, "NotificationLevel")
+	w.refuse(t, approver, path, `{"notificationLevel":"None"}`, 403, "-")
+
+	policies := "/Projects/demo/SigningPolicies"
+	if p := get[api.SigningPolicy](t, w, submitter, policies+"/release-signing"); p.Notifications != api.NotifyDefault {
+		t.Errorf("%+v", p)
+	}
+	if p := post[api.SigningPolicy](t, w, projectAdmin, policies, `{"slug":"new","name":"New","certificateSlug":"test","notifications":"None"}`, 201); p.Notifications != api.NotifyNone {
+		t.Errorf("%+v", p)
+	}
+	p := post[api.SigningPolicy](t, w, projectAdmin, policies+"/release-signing/Edit", `{"notifications":"all"}`, 200)
+	if p.Notifications != api.NotifyAll || p.RequiredApprovals != 1 {
+		t.Errorf("%+v", p)
+	}
+	if p = post[api.SigningPolicy](t, w, projectAdmin, policies+"/release-signing/Edit", `{"requiredApprovals":2}`, 200); p.Notifications != api.NotifyAll || p.RequiredApprovals != 2 {
+		t.Errorf("%+v", p)
+	}
+	w.refuse(t, projectAdmin, policies+"/new/Edit", `{"notifications":"some"}`, 400, "Notifications")
+}
