@@ -28,7 +28,7 @@ const (
 	crashes        = 20 // lives of the server; every fourth is followed by one that is killed while it starts
 	crashSubmitted = 130
 	crashResubmits = 70 // of the submitted, for release
-	crashTime      = 3 * time.Minute
+	crashTime      = 5 * time.Minute // on a busy machine; a minute is plenty
 )
 
 // TestKill kills the server at random moments while requests are submitted, resubmitted and approved, and starts it
