@@ -27,7 +27,7 @@ import (
 const (
 	crashes        = 20 // lives of the server; every fourth is followed by one that is killed while it starts
 	crashSubmitted = 130
-	crashResubmits = 70 // of the submitted, for release
+	crashResubmits = 70              // of the submitted, for release
 	crashTime      = 5 * time.Minute // on a busy machine; a minute is plenty
 )
 
