@@ -106,6 +106,11 @@ type ClientInterface interface {
 	// Corresponds with GET /v1-pre/{organizationId}/AuditLog/Events (the `ListAuditEventsPre` operationId).
 	ListAuditEventsPre(ctx context.Context, organizationID OrganizationID, params *ListAuditEventsPreParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListSigningRequestEventsPre List what the audit log says about signing requests, newest first (deprecated prefix)
+	//
+	// Corresponds with GET /v1-pre/{organizationId}/AuditLog/SigningRequestEvents (the `ListSigningRequestEventsPre` operationId).
+	ListSigningRequestEventsPre(ctx context.Context, organizationID OrganizationID, params *ListSigningRequestEventsPreParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetSystemInfo Version and addresses of this installation
 	//
 	// Corresponds with GET /v1/Meta/SystemInfo (the `GetSystemInfo` operationId).
@@ -120,6 +125,11 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/{organizationId}/ArtifactConfigurations/Analyze (the `AnalyzeArtifact` operationId).
 	AnalyzeArtifactWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListArtifactConfigurationTemplates Artifact configurations to start from
+	//
+	// Corresponds with GET /v1/{organizationId}/ArtifactConfigurations/Templates (the `ListArtifactConfigurationTemplates` operationId).
+	ListArtifactConfigurationTemplates(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListAuditEvents List the audit log, newest first
 	//
 	// Corresponds with GET /v1/{organizationId}/AuditLog/Events (the `ListAuditEvents` operationId).
@@ -132,6 +142,11 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/{organizationId}/AuditLog/Events/Export (the `ExportAuditEvents` operationId).
 	ExportAuditEvents(ctx context.Context, organizationID OrganizationID, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSigningRequestEvents List what the audit log says about signing requests, newest first
+	//
+	// Corresponds with GET /v1/{organizationId}/AuditLog/SigningRequestEvents (the `ListSigningRequestEvents` operationId).
+	ListSigningRequestEvents(ctx context.Context, organizationID OrganizationID, params *ListSigningRequestEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCIUsers The CI users of the organization, by name
 	//
@@ -1212,6 +1227,21 @@ func (c *Client) ListAuditEventsPre(ctx context.Context, organizationID Organiza
 	return c.Client.Do(req)
 }
 
+// ListSigningRequestEventsPre List what the audit log says about signing requests, newest first (deprecated prefix)
+//
+// Corresponds with GET /v1-pre/{organizationId}/AuditLog/SigningRequestEvents (the `ListSigningRequestEventsPre` operationId).
+func (c *Client) ListSigningRequestEventsPre(ctx context.Context, organizationID OrganizationID, params *ListSigningRequestEventsPreParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSigningRequestEventsPreRequest(c.Server, organizationID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetSystemInfo Version and addresses of this installation
 //
 // Corresponds with GET /v1/Meta/SystemInfo (the `GetSystemInfo` operationId).
@@ -1246,6 +1276,21 @@ func (c *Client) AnalyzeArtifactWithBody(ctx context.Context, organizationID Org
 	return c.Client.Do(req)
 }
 
+// ListArtifactConfigurationTemplates Artifact configurations to start from
+//
+// Corresponds with GET /v1/{organizationId}/ArtifactConfigurations/Templates (the `ListArtifactConfigurationTemplates` operationId).
+func (c *Client) ListArtifactConfigurationTemplates(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListArtifactConfigurationTemplatesRequest(c.Server, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListAuditEvents List the audit log, newest first
 //
 // Corresponds with GET /v1/{organizationId}/AuditLog/Events (the `ListAuditEvents` operationId).
@@ -1269,6 +1314,21 @@ func (c *Client) ListAuditEvents(ctx context.Context, organizationID Organizatio
 // Corresponds with GET /v1/{organizationId}/AuditLog/Events/Export (the `ExportAuditEvents` operationId).
 func (c *Client) ExportAuditEvents(ctx context.Context, organizationID OrganizationID, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewExportAuditEventsRequest(c.Server, organizationID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSigningRequestEvents List what the audit log says about signing requests, newest first
+//
+// Corresponds with GET /v1/{organizationId}/AuditLog/SigningRequestEvents (the `ListSigningRequestEvents` operationId).
+func (c *Client) ListSigningRequestEvents(ctx context.Context, organizationID OrganizationID, params *ListSigningRequestEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSigningRequestEventsRequest(c.Server, organizationID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3924,6 +3984,123 @@ func NewListAuditEventsPreRequest(server string, organizationID OrganizationID, 
 	return req, nil
 }
 
+// NewListSigningRequestEventsPreRequest constructs an http.Request for the ListSigningRequestEventsPre method
+func NewListSigningRequestEventsPreRequest(server string, organizationID OrganizationID, params *ListSigningRequestEventsPreParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1-pre/%s/AuditLog/SigningRequestEvents", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Event != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "event", params.Event, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actorId", params.ActorID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "objectId", params.ObjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "order", params.Order, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageSize", params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetSystemInfoRequest constructs an http.Request for the GetSystemInfo method
 func NewGetSystemInfoRequest(server string) (*http.Request, error) {
 	var err error
@@ -3983,6 +4160,40 @@ func NewAnalyzeArtifactRequestWithBody(server string, organizationID Organizatio
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListArtifactConfigurationTemplatesRequest constructs an http.Request for the ListArtifactConfigurationTemplates method
+func NewListArtifactConfigurationTemplatesRequest(server string, organizationID OrganizationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/ArtifactConfigurations/Templates", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -4184,6 +4395,123 @@ func NewExportAuditEventsRequest(server string, organizationID OrganizationID, p
 		}
 
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListSigningRequestEventsRequest constructs an http.Request for the ListSigningRequestEvents method
+func NewListSigningRequestEventsRequest(server string, organizationID OrganizationID, params *ListSigningRequestEventsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/AuditLog/SigningRequestEvents", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Event != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "event", params.Event, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actorId", params.ActorID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "objectId", params.ObjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "order", params.Order, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageSize", params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -9090,6 +9418,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1-pre/{organizationId}/AuditLog/Events (the `ListAuditEventsPre` operationId).
 	ListAuditEventsPreWithResponse(ctx context.Context, organizationID OrganizationID, params *ListAuditEventsPreParams, reqEditors ...RequestEditorFn) (*ListAuditEventsPreResponse, error)
 
+	// ListSigningRequestEventsPreWithResponse List what the audit log says about signing requests, newest first (deprecated prefix)
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1-pre/{organizationId}/AuditLog/SigningRequestEvents (the `ListSigningRequestEventsPre` operationId).
+	ListSigningRequestEventsPreWithResponse(ctx context.Context, organizationID OrganizationID, params *ListSigningRequestEventsPreParams, reqEditors ...RequestEditorFn) (*ListSigningRequestEventsPreResponse, error)
+
 	// GetSystemInfoWithResponse Version and addresses of this installation
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -9105,6 +9440,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/{organizationId}/ArtifactConfigurations/Analyze (the `AnalyzeArtifact` operationId).
 	AnalyzeArtifactWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AnalyzeArtifactResponse, error)
+
+	// ListArtifactConfigurationTemplatesWithResponse Artifact configurations to start from
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/ArtifactConfigurations/Templates (the `ListArtifactConfigurationTemplates` operationId).
+	ListArtifactConfigurationTemplatesWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListArtifactConfigurationTemplatesResponse, error)
 
 	// ListAuditEventsWithResponse List the audit log, newest first
 	//
@@ -9122,6 +9464,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/{organizationId}/AuditLog/Events/Export (the `ExportAuditEvents` operationId).
 	ExportAuditEventsWithResponse(ctx context.Context, organizationID OrganizationID, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*ExportAuditEventsResponse, error)
+
+	// ListSigningRequestEventsWithResponse List what the audit log says about signing requests, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/AuditLog/SigningRequestEvents (the `ListSigningRequestEvents` operationId).
+	ListSigningRequestEventsWithResponse(ctx context.Context, organizationID OrganizationID, params *ListSigningRequestEventsParams, reqEditors ...RequestEditorFn) (*ListSigningRequestEventsResponse, error)
 
 	// ListCIUsersWithResponse The CI users of the organization, by name
 	//
@@ -10377,6 +10726,54 @@ func (r ListAuditEventsPreResponse) ContentType() string {
 	return ""
 }
 
+type ListSigningRequestEventsPreResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditEventPage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSigningRequestEventsPreResponse) GetJSON200() *AuditEventPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListSigningRequestEventsPreResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSigningRequestEventsPreResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSigningRequestEventsPreResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSigningRequestEventsPreResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSigningRequestEventsPreResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetSystemInfoResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10473,6 +10870,54 @@ func (r AnalyzeArtifactResponse) ContentType() string {
 	return ""
 }
 
+type ListArtifactConfigurationTemplatesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]ArtifactConfigurationTemplate
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListArtifactConfigurationTemplatesResponse) GetJSON200() *[]ArtifactConfigurationTemplate {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListArtifactConfigurationTemplatesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListArtifactConfigurationTemplatesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListArtifactConfigurationTemplatesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListArtifactConfigurationTemplatesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListArtifactConfigurationTemplatesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListAuditEventsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10556,6 +11001,54 @@ func (r ExportAuditEventsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ExportAuditEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListSigningRequestEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditEventPage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSigningRequestEventsResponse) GetJSON200() *AuditEventPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListSigningRequestEventsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSigningRequestEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSigningRequestEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSigningRequestEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSigningRequestEventsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15354,6 +15847,19 @@ func (c *ClientWithResponses) ListAuditEventsPreWithResponse(ctx context.Context
 	return ParseListAuditEventsPreResponse(rsp)
 }
 
+// ListSigningRequestEventsPreWithResponse List what the audit log says about signing requests, newest first (deprecated prefix)
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1-pre/{organizationId}/AuditLog/SigningRequestEvents (the `ListSigningRequestEventsPre` operationId).
+func (c *ClientWithResponses) ListSigningRequestEventsPreWithResponse(ctx context.Context, organizationID OrganizationID, params *ListSigningRequestEventsPreParams, reqEditors ...RequestEditorFn) (*ListSigningRequestEventsPreResponse, error) {
+	rsp, err := c.ListSigningRequestEventsPre(ctx, organizationID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSigningRequestEventsPreResponse(rsp)
+}
+
 // GetSystemInfoWithResponse Version and addresses of this installation
 //
 // Returns a wrapper object for the known response body format(s).
@@ -15380,6 +15886,19 @@ func (c *ClientWithResponses) AnalyzeArtifactWithBodyWithResponse(ctx context.Co
 		return nil, err
 	}
 	return ParseAnalyzeArtifactResponse(rsp)
+}
+
+// ListArtifactConfigurationTemplatesWithResponse Artifact configurations to start from
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/ArtifactConfigurations/Templates (the `ListArtifactConfigurationTemplates` operationId).
+func (c *ClientWithResponses) ListArtifactConfigurationTemplatesWithResponse(ctx context.Context, organizationID OrganizationID, reqEditors ...RequestEditorFn) (*ListArtifactConfigurationTemplatesResponse, error) {
+	rsp, err := c.ListArtifactConfigurationTemplates(ctx, organizationID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListArtifactConfigurationTemplatesResponse(rsp)
 }
 
 // ListAuditEventsWithResponse List the audit log, newest first
@@ -15409,6 +15928,19 @@ func (c *ClientWithResponses) ExportAuditEventsWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseExportAuditEventsResponse(rsp)
+}
+
+// ListSigningRequestEventsWithResponse List what the audit log says about signing requests, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/AuditLog/SigningRequestEvents (the `ListSigningRequestEvents` operationId).
+func (c *ClientWithResponses) ListSigningRequestEventsWithResponse(ctx context.Context, organizationID OrganizationID, params *ListSigningRequestEventsParams, reqEditors ...RequestEditorFn) (*ListSigningRequestEventsResponse, error) {
+	rsp, err := c.ListSigningRequestEvents(ctx, organizationID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSigningRequestEventsResponse(rsp)
 }
 
 // ListCIUsersWithResponse The CI users of the organization, by name
@@ -17482,6 +18014,39 @@ func ParseListAuditEventsPreResponse(rsp *http.Response) (*ListAuditEventsPreRes
 	return response, nil
 }
 
+// ParseListSigningRequestEventsPreResponse parses an HTTP response from a ListSigningRequestEventsPreWithResponse call
+func ParseListSigningRequestEventsPreResponse(rsp *http.Response) (*ListSigningRequestEventsPreResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSigningRequestEventsPreResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditEventPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetSystemInfoResponse parses an HTTP response from a GetSystemInfoWithResponse call
 func ParseGetSystemInfoResponse(rsp *http.Response) (*GetSystemInfoResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -17548,6 +18113,39 @@ func ParseAnalyzeArtifactResponse(rsp *http.Response) (*AnalyzeArtifactResponse,
 	return response, nil
 }
 
+// ParseListArtifactConfigurationTemplatesResponse parses an HTTP response from a ListArtifactConfigurationTemplatesWithResponse call
+func ParseListArtifactConfigurationTemplatesResponse(rsp *http.Response) (*ListArtifactConfigurationTemplatesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListArtifactConfigurationTemplatesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []ArtifactConfigurationTemplate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListAuditEventsResponse parses an HTTP response from a ListAuditEventsWithResponse call
 func ParseListAuditEventsResponse(rsp *http.Response) (*ListAuditEventsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -17595,6 +18193,39 @@ func ParseExportAuditEventsResponse(rsp *http.Response) (*ExportAuditEventsRespo
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListSigningRequestEventsResponse parses an HTTP response from a ListSigningRequestEventsWithResponse call
+func ParseListSigningRequestEventsResponse(rsp *http.Response) (*ListSigningRequestEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSigningRequestEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditEventPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {

@@ -30,18 +30,27 @@ type ServerInterface interface {
 	// ListAuditEventsPre List the audit log, newest first (deprecated prefix)
 	// (GET /v1-pre/{organizationId}/AuditLog/Events)
 	ListAuditEventsPre(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListAuditEventsPreParams)
+	// ListSigningRequestEventsPre List what the audit log says about signing requests, newest first (deprecated prefix)
+	// (GET /v1-pre/{organizationId}/AuditLog/SigningRequestEvents)
+	ListSigningRequestEventsPre(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListSigningRequestEventsPreParams)
 	// GetSystemInfo Version and addresses of this installation
 	// (GET /v1/Meta/SystemInfo)
 	GetSystemInfo(w http.ResponseWriter, r *http.Request)
 	// AnalyzeArtifact Propose an artifact configuration for a sample artifact
 	// (POST /v1/{organizationId}/ArtifactConfigurations/Analyze)
 	AnalyzeArtifact(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// ListArtifactConfigurationTemplates Artifact configurations to start from
+	// (GET /v1/{organizationId}/ArtifactConfigurations/Templates)
+	ListArtifactConfigurationTemplates(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
 	// ListAuditEvents List the audit log, newest first
 	// (GET /v1/{organizationId}/AuditLog/Events)
 	ListAuditEvents(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListAuditEventsParams)
 	// ExportAuditEvents Export the audit log, oldest first
 	// (GET /v1/{organizationId}/AuditLog/Events/Export)
 	ExportAuditEvents(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ExportAuditEventsParams)
+	// ListSigningRequestEvents List what the audit log says about signing requests, newest first
+	// (GET /v1/{organizationId}/AuditLog/SigningRequestEvents)
+	ListSigningRequestEvents(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListSigningRequestEventsParams)
 	// ListCIUsers The CI users of the organization, by name
 	// (GET /v1/{organizationId}/CIUsers)
 	ListCIUsers(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
@@ -510,6 +519,139 @@ func (siw *ServerInterfaceWrapper) ListAuditEventsPre(w http.ResponseWriter, r *
 	handler.ServeHTTP(w, r)
 }
 
+// ListSigningRequestEventsPre operation middleware
+func (siw *ServerInterfaceWrapper) ListSigningRequestEventsPre(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSigningRequestEventsPreParams
+
+	// ------------- Optional query parameter "event" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", false, false, "event", r.URL.Query(), &params.Event, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "event"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "event", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "actorId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "actorId", r.URL.Query(), &params.ActorID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "actorId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "actorId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "objectId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "objectId", r.URL.Query(), &params.ObjectID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "objectId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "objectId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "before", r.URL.Query(), &params.Before, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "order" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "order", r.URL.Query(), &params.Order, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "order"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageSize" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageSize", r.URL.Query(), &params.PageSize, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageSize"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageSize", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSigningRequestEventsPre(w, r, organizationID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetSystemInfo operation middleware
 func (siw *ServerInterfaceWrapper) GetSystemInfo(w http.ResponseWriter, r *http.Request) {
 
@@ -541,6 +683,32 @@ func (siw *ServerInterfaceWrapper) AnalyzeArtifact(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.AnalyzeArtifact(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListArtifactConfigurationTemplates operation middleware
+func (siw *ServerInterfaceWrapper) ListArtifactConfigurationTemplates(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListArtifactConfigurationTemplates(w, r, organizationID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -781,6 +949,139 @@ func (siw *ServerInterfaceWrapper) ExportAuditEvents(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ExportAuditEvents(w, r, organizationID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListSigningRequestEvents operation middleware
+func (siw *ServerInterfaceWrapper) ListSigningRequestEvents(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSigningRequestEventsParams
+
+	// ------------- Optional query parameter "event" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", false, false, "event", r.URL.Query(), &params.Event, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "event"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "event", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "actorId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "actorId", r.URL.Query(), &params.ActorID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "actorId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "actorId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "objectId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "objectId", r.URL.Query(), &params.ObjectID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "objectId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "objectId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "before", r.URL.Query(), &params.Before, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "order" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "order", r.URL.Query(), &params.Order, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "order"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageSize" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageSize", r.URL.Query(), &params.PageSize, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageSize"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageSize", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSigningRequestEvents(w, r, organizationID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4605,9 +4906,12 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/artifact-configuration.xsd", wrapper.GetArtifactConfigurationSchema)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/healthz", wrapper.GetHealth)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1-pre/{organizationId}/AuditLog/Events", wrapper.ListAuditEventsPre)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1-pre/{organizationId}/AuditLog/SigningRequestEvents", wrapper.ListSigningRequestEventsPre)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/ArtifactConfigurations/Analyze", wrapper.AnalyzeArtifact)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/ArtifactConfigurations/Templates", wrapper.ListArtifactConfigurationTemplates)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/AuditLog/Events", wrapper.ListAuditEvents)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/AuditLog/Events/Export", wrapper.ExportAuditEvents)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/AuditLog/SigningRequestEvents", wrapper.ListSigningRequestEvents)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/CIUsers", wrapper.ListCIUsers)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers", wrapper.CreateCIUser)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}", wrapper.GetCIUser)
@@ -4871,6 +5175,46 @@ func (response ListAuditEventsPredefaultApplicationProblemPlusJSONResponse) Visi
 	return err
 }
 
+type ListSigningRequestEventsPreRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Params         ListSigningRequestEventsPreParams
+}
+
+type ListSigningRequestEventsPreResponseObject interface {
+	VisitListSigningRequestEventsPreResponse(w http.ResponseWriter) error
+}
+
+type ListSigningRequestEventsPre200JSONResponse AuditEventPage
+
+func (response ListSigningRequestEventsPre200JSONResponse) VisitListSigningRequestEventsPreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSigningRequestEventsPredefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSigningRequestEventsPredefaultApplicationProblemPlusJSONResponse) VisitListSigningRequestEventsPreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSystemInfoRequestObject struct {
 }
 
@@ -4944,6 +5288,45 @@ type AnalyzeArtifactdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response AnalyzeArtifactdefaultApplicationProblemPlusJSONResponse) VisitAnalyzeArtifactResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListArtifactConfigurationTemplatesRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+}
+
+type ListArtifactConfigurationTemplatesResponseObject interface {
+	VisitListArtifactConfigurationTemplatesResponse(w http.ResponseWriter) error
+}
+
+type ListArtifactConfigurationTemplates200JSONResponse []ArtifactConfigurationTemplate
+
+func (response ListArtifactConfigurationTemplates200JSONResponse) VisitListArtifactConfigurationTemplatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListArtifactConfigurationTemplatesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListArtifactConfigurationTemplatesdefaultApplicationProblemPlusJSONResponse) VisitListArtifactConfigurationTemplatesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5073,6 +5456,46 @@ type ExportAuditEventsdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ExportAuditEventsdefaultApplicationProblemPlusJSONResponse) VisitExportAuditEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSigningRequestEventsRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Params         ListSigningRequestEventsParams
+}
+
+type ListSigningRequestEventsResponseObject interface {
+	VisitListSigningRequestEventsResponse(w http.ResponseWriter) error
+}
+
+type ListSigningRequestEvents200JSONResponse AuditEventPage
+
+func (response ListSigningRequestEvents200JSONResponse) VisitListSigningRequestEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSigningRequestEventsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSigningRequestEventsdefaultApplicationProblemPlusJSONResponse) VisitListSigningRequestEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9238,18 +9661,27 @@ type StrictServerInterface interface {
 	// ListAuditEventsPre List the audit log, newest first (deprecated prefix)
 	// (GET /v1-pre/{organizationId}/AuditLog/Events)
 	ListAuditEventsPre(ctx context.Context, request ListAuditEventsPreRequestObject) (ListAuditEventsPreResponseObject, error)
+	// ListSigningRequestEventsPre List what the audit log says about signing requests, newest first (deprecated prefix)
+	// (GET /v1-pre/{organizationId}/AuditLog/SigningRequestEvents)
+	ListSigningRequestEventsPre(ctx context.Context, request ListSigningRequestEventsPreRequestObject) (ListSigningRequestEventsPreResponseObject, error)
 	// GetSystemInfo Version and addresses of this installation
 	// (GET /v1/Meta/SystemInfo)
 	GetSystemInfo(ctx context.Context, request GetSystemInfoRequestObject) (GetSystemInfoResponseObject, error)
 	// AnalyzeArtifact Propose an artifact configuration for a sample artifact
 	// (POST /v1/{organizationId}/ArtifactConfigurations/Analyze)
 	AnalyzeArtifact(ctx context.Context, request AnalyzeArtifactRequestObject) (AnalyzeArtifactResponseObject, error)
+	// ListArtifactConfigurationTemplates Artifact configurations to start from
+	// (GET /v1/{organizationId}/ArtifactConfigurations/Templates)
+	ListArtifactConfigurationTemplates(ctx context.Context, request ListArtifactConfigurationTemplatesRequestObject) (ListArtifactConfigurationTemplatesResponseObject, error)
 	// ListAuditEvents List the audit log, newest first
 	// (GET /v1/{organizationId}/AuditLog/Events)
 	ListAuditEvents(ctx context.Context, request ListAuditEventsRequestObject) (ListAuditEventsResponseObject, error)
 	// ExportAuditEvents Export the audit log, oldest first
 	// (GET /v1/{organizationId}/AuditLog/Events/Export)
 	ExportAuditEvents(ctx context.Context, request ExportAuditEventsRequestObject) (ExportAuditEventsResponseObject, error)
+	// ListSigningRequestEvents List what the audit log says about signing requests, newest first
+	// (GET /v1/{organizationId}/AuditLog/SigningRequestEvents)
+	ListSigningRequestEvents(ctx context.Context, request ListSigningRequestEventsRequestObject) (ListSigningRequestEventsResponseObject, error)
 	// ListCIUsers The CI users of the organization, by name
 	// (GET /v1/{organizationId}/CIUsers)
 	ListCIUsers(ctx context.Context, request ListCIUsersRequestObject) (ListCIUsersResponseObject, error)
@@ -9662,6 +10094,33 @@ func (sh *strictHandler) ListAuditEventsPre(w http.ResponseWriter, r *http.Reque
 	}
 }
 
+// ListSigningRequestEventsPre operation middleware
+func (sh *strictHandler) ListSigningRequestEventsPre(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListSigningRequestEventsPreParams) {
+	var request ListSigningRequestEventsPreRequestObject
+
+	request.OrganizationID = organizationID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSigningRequestEventsPre(ctx, request.(ListSigningRequestEventsPreRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSigningRequestEventsPre")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSigningRequestEventsPreResponseObject); ok {
+		if err := validResponse.VisitListSigningRequestEventsPreResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetSystemInfo operation middleware
 func (sh *strictHandler) GetSystemInfo(w http.ResponseWriter, r *http.Request) {
 	var request GetSystemInfoRequestObject
@@ -9719,6 +10178,32 @@ func (sh *strictHandler) AnalyzeArtifact(w http.ResponseWriter, r *http.Request,
 	}
 }
 
+// ListArtifactConfigurationTemplates operation middleware
+func (sh *strictHandler) ListArtifactConfigurationTemplates(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request ListArtifactConfigurationTemplatesRequestObject
+
+	request.OrganizationID = organizationID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListArtifactConfigurationTemplates(ctx, request.(ListArtifactConfigurationTemplatesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListArtifactConfigurationTemplates")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListArtifactConfigurationTemplatesResponseObject); ok {
+		if err := validResponse.VisitListArtifactConfigurationTemplatesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListAuditEvents operation middleware
 func (sh *strictHandler) ListAuditEvents(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListAuditEventsParams) {
 	var request ListAuditEventsRequestObject
@@ -9766,6 +10251,33 @@ func (sh *strictHandler) ExportAuditEvents(w http.ResponseWriter, r *http.Reques
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ExportAuditEventsResponseObject); ok {
 		if err := validResponse.VisitExportAuditEventsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListSigningRequestEvents operation middleware
+func (sh *strictHandler) ListSigningRequestEvents(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, params ListSigningRequestEventsParams) {
+	var request ListSigningRequestEventsRequestObject
+
+	request.OrganizationID = organizationID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSigningRequestEvents(ctx, request.(ListSigningRequestEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSigningRequestEvents")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSigningRequestEventsResponseObject); ok {
+		if err := validResponse.VisitListSigningRequestEventsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -350,6 +350,19 @@ type ArtifactConfiguration struct {
 	Version int `json:"version"`
 }
 
+// ArtifactConfigurationTemplate defines model for ArtifactConfigurationTemplate.
+type ArtifactConfigurationTemplate struct {
+	ArtifactConfigurationXML string `json:"artifactConfigurationXml"`
+	Description              string `json:"description"`
+
+	// IsAvailable Whether this version can sign with it.
+	IsAvailable bool `json:"isAvailable"`
+
+	// Name Example: pe-file-in-zip
+	Name  string `json:"name"`
+	Title string `json:"title"`
+}
+
 // ArtifactConfigurationVersion defines model for ArtifactConfigurationVersion.
 type ArtifactConfigurationVersion struct {
 	ArtifactConfigurationXMLLink string    `json:"artifactConfigurationXmlLink"`
@@ -1761,6 +1774,27 @@ type ListAuditEventsPreParams struct {
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 }
 
+// ListSigningRequestEventsPreParams defines parameters for ListSigningRequestEventsPre.
+type ListSigningRequestEventsPreParams struct {
+	// Event Any of these events, comma-separated.
+	Event   []string `form:"event,omitempty" json:"event,omitempty,omitzero"`
+	ActorID ID       `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
+
+	// ObjectID A signing request.
+	ObjectID ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
+	From     time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+	Before   time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
+
+	// Order Descending when absent.
+	Order string `form:"order,omitempty" json:"order,omitempty,omitzero"`
+
+	// PageSize Entries per page, 1 to 1000; 100 when absent.
+	PageSize int `form:"pageSize,omitempty" json:"pageSize,omitempty,omitzero"`
+
+	// Cursor The `nextCursor` of the page before.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // AnalyzeArtifactMultipartBody defines parameters for AnalyzeArtifact.
 type AnalyzeArtifactMultipartBody struct {
 	Artifact openapi_types.File `json:"artifact"`
@@ -1796,6 +1830,27 @@ type ExportAuditEventsParams struct {
 
 	// Format JsonLines when absent.
 	Format string `form:"format,omitempty" json:"format,omitempty,omitzero"`
+}
+
+// ListSigningRequestEventsParams defines parameters for ListSigningRequestEvents.
+type ListSigningRequestEventsParams struct {
+	// Event Any of these events, comma-separated.
+	Event   []string `form:"event,omitempty" json:"event,omitempty,omitzero"`
+	ActorID ID       `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
+
+	// ObjectID A signing request.
+	ObjectID ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
+	From     time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+	Before   time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
+
+	// Order Descending when absent.
+	Order string `form:"order,omitempty" json:"order,omitempty,omitzero"`
+
+	// PageSize Entries per page, 1 to 1000; 100 when absent.
+	PageSize int `form:"pageSize,omitempty" json:"pageSize,omitempty,omitzero"`
+
+	// Cursor The `nextCursor` of the page before.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 }
 
 // ImportPfxCertificateMultipartBody defines parameters for ImportPfxCertificate.

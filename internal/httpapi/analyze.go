@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/countersign-dev/countersign/api"
+	"github.com/countersign-dev/countersign/artifact"
 	"github.com/countersign-dev/countersign/internal/signing"
 )
 
@@ -55,6 +56,15 @@ func (s *service) AnalyzeArtifact(ctx context.Context, r api.AnalyzeArtifactRequ
 		return nil, err
 	}
 	return api.AnalyzeArtifact200ApplicationXMLResponse{Body: bytes.NewReader(text), ContentLength: int64(len(text))}, nil
+}
+
+// ListArtifactConfigurationTemplates lists artifact configurations to start from.
+func (*service) ListArtifactConfigurationTemplates(context.Context, api.ListArtifactConfigurationTemplatesRequestObject) (api.ListArtifactConfigurationTemplatesResponseObject, error) {
+	answer := api.ListArtifactConfigurationTemplates200JSONResponse{}
+	for _, t := range artifact.Templates() {
+		answer = append(answer, api.ArtifactConfigurationTemplate{Name: t.Name, Title: t.Title, Description: t.Description, ArtifactConfigurationXML: t.XML, IsAvailable: t.Available})
+	}
+	return answer, nil
 }
 
 // GetArtifactConfigurationSchema sends the XML schema of artifact configurations.

@@ -21,22 +21,36 @@ const (
 
 // ListAuditEvents lists the audit log.
 func (s *service) ListAuditEvents(ctx context.Context, r api.ListAuditEventsRequestObject) (api.ListAuditEventsResponseObject, error) {
-	page, err := s.auditPage(ctx, r.Params)
+	page, err := s.auditPage(ctx, "", r.Params)
 	return reply[api.ListAuditEventsResponseObject](api.ListAuditEvents200JSONResponse(page), err)
 }
 
 // ListAuditEventsPre is ListAuditEvents under the prefix that clients of the original know.
 func (s *service) ListAuditEventsPre(ctx context.Context, r api.ListAuditEventsPreRequestObject) (api.ListAuditEventsPreResponseObject, error) {
-	page, err := s.auditPage(ctx, api.ListAuditEventsParams(r.Params))
+	page, err := s.auditPage(ctx, "", api.ListAuditEventsParams(r.Params))
 	return reply[api.ListAuditEventsPreResponseObject](api.ListAuditEventsPre200JSONResponse(page), err)
 }
 
-func (s *service) auditPage(ctx context.Context, p api.ListAuditEventsParams) (api.AuditEventPage, error) {
+// ListSigningRequestEvents lists what the audit log says about signing requests.
+func (s *service) ListSigningRequestEvents(ctx context.Context, r api.ListSigningRequestEventsRequestObject) (api.ListSigningRequestEventsResponseObject, error) {
+	page, err := s.auditPage(ctx, "SigningRequest", api.ListAuditEventsParams(r.Params))
+	return reply[api.ListSigningRequestEventsResponseObject](api.ListSigningRequestEvents200JSONResponse(page), err)
+}
+
+// ListSigningRequestEventsPre is ListSigningRequestEvents under the prefix that clients of the original know.
+func (s *service) ListSigningRequestEventsPre(ctx context.Context, r api.ListSigningRequestEventsPreRequestObject) (api.ListSigningRequestEventsPreResponseObject, error) {
+	page, err := s.auditPage(ctx, "SigningRequest", api.ListAuditEventsParams(r.Params))
+	return reply[api.ListSigningRequestEventsPreResponseObject](api.ListSigningRequestEventsPre200JSONResponse(page), err)
+}
+
+// auditPage returns a page of the entries about objects of a type, of all types when it is empty.
+func (s *service) auditPage(ctx context.Context, objectType string, p api.ListAuditEventsParams) (api.AuditEventPage, error) {
 	page := api.AuditEventPage{Items: []api.AuditEvent{}}
 	f, err := auditFilter(p.Event, p.ActorID, p.ObjectID, p.From, p.Before)
 	if err != nil {
 		return page, err
 	}
+	f.ObjectType = objectType
 	size := p.PageSize
 	if size == 0 {
 		size = defaultAuditPage

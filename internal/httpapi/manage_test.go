@@ -489,3 +489,56 @@ func TestAuditLog(t *testing.T) {
 	}
 	wantProblem(t, w.as(t, globalAdmin, "GET", "/AuditLog/Events/Export?format=xml", body{}), 400)
 }
+
+func TestSigningRequestEvents(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first, second := string(w.advanced(t, "test-signing")), string(w.advanced(t, "release-signing"))
+	post[api.UserGroup](t, w, globalAdmin, "/UserGroups", `{"name":"Group"}`, 201)
+	events := func(prefix, query string) (names []string) {
+		t.Helper()
+		page := decodeBody[api.AuditEventPage](t, w.send(t, "Bearer "+w.people[globalReader].token, "GET", "/Api/"+prefix+"/"+w.org+"/AuditLog/SigningRequestEvents"+query, body{}), 200)
+		for _, e := range page.Items {
+			if e.Object.Type != "SigningRequest" {
+				t.Errorf("%s is about a %s", e.Event, e.Object.Type)
+			}
+			names = append(names, e.Event)
+		}
+		return names
+	}
+	for query, want := range map[string][]string{
+		"?objectId=" + first:                                        {"SigningRequest.Completed", "SigningRequest.SigningStarted", "SigningRequest.Submitted"},
+		"?order=Ascending&pageSize=1&objectId=" + second:            {"SigningRequest.Submitted"},
+		"?event=SigningRequest.ApprovalRequested,UserGroup.Created": {"SigningRequest.ApprovalRequested"},
+		"?event=UserGroup.Created":                                  nil,
+		"?pageSize=2":                                               {"SigningRequest.ApprovalRequested", "SigningRequest.Submitted"},
+	} {
+		for _, prefix := range []string{"v1", "v1-pre"} {
+			if got := events(prefix, query); !slices.Equal(got, want) {
+				t.Errorf("%s %s: %v, want %v", prefix, query, got, want)
+			}
+		}
+	}
+	if all := get[api.AuditEventPage](t, w, globalReader, "/AuditLog/Events?pageSize=1").Items; all[0].Object.Type != "UserGroup" {
+		t.Errorf("%+v", all)
+	}
+}
+
+func TestConfigurationTemplates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	names := map[string]bool{}
+	for _, c := range get[[]api.ArtifactConfigurationTemplate](t, w, regular, "/ArtifactConfigurations/Templates") {
+		if names[c.Name] || c.Title == "" || c.Description == "" {
+			t.Errorf("%+v", c)
+		}
+		names[c.Name] = true
+		content := `{"slug":` + quote(c.Name) + `,"name":` + quote(c.Title) + `,"artifactConfigurationXml":` + quote(c.ArtifactConfigurationXML) + `}`
+		if resp := w.as(t, configurator, "POST", "/Projects/demo/ArtifactConfigurations", jsonBody(content)); c.IsAvailable && resp.StatusCode != 201 {
+			t.Errorf("%s: %d %s", c.Name, resp.StatusCode, readBody(t, resp))
+		}
+	}
+	if !names["pe-file"] || !names["pe-file-in-zip"] || !names["pe-file-set-in-zip"] {
+		t.Errorf("%v", names)
+	}
+}

@@ -113,6 +113,7 @@ var requestWalks = map[string]walk{
 	"GET /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Certificate/X509Certificate": {
 		path: fixed("/Projects/demo/SigningPolicies/test-signing/Certificate/X509Certificate"), may: projectSeers, hidden: noProject,
 	},
+	"GET /v1/{organizationId}/ArtifactConfigurations/Templates": {path: fixed("/ArtifactConfigurations/Templates"), may: members, abroad: 200},
 	"POST /v1/{organizationId}/ArtifactConfigurations/Analyze": {
 		path: fixed("/ArtifactConfigurations/Analyze"), body: formBody("artifact", "@app.exe:"+string(examplePE)), may: members, abroad: 200,
 	},

@@ -93,9 +93,11 @@ var managementWalks = map[string]walk{
 		path: onRequest("test-signing", "/Deliveries"), may: globalAdmins, hidden: noRequest,
 	},
 
-	"GET /v1/{organizationId}/AuditLog/Events":        {path: fixed("/AuditLog/Events"), may: auditors, abroad: 200},
-	"GET /v1/{organizationId}/AuditLog/Events/Export": {path: fixed("/AuditLog/Events/Export"), may: auditors, abroad: 200},
-	"GET /v1-pre/{organizationId}/AuditLog/Events":    {path: fixed("/AuditLog/Events"), may: auditors, abroad: 200},
+	"GET /v1/{organizationId}/AuditLog/Events":                   {path: fixed("/AuditLog/Events"), may: auditors, abroad: 200},
+	"GET /v1/{organizationId}/AuditLog/SigningRequestEvents":     {path: fixed("/AuditLog/SigningRequestEvents"), may: auditors, abroad: 200},
+	"GET /v1-pre/{organizationId}/AuditLog/SigningRequestEvents": {path: fixed("/AuditLog/SigningRequestEvents"), may: auditors, abroad: 200},
+	"GET /v1/{organizationId}/AuditLog/Events/Export":            {path: fixed("/AuditLog/Events/Export"), may: auditors, abroad: 200},
+	"GET /v1-pre/{organizationId}/AuditLog/Events":               {path: fixed("/AuditLog/Events"), may: auditors, abroad: 200},
 
 	"POST /v1/{organizationId}/Projects": {path: fixed("/Projects"), body: jsonBody(`{"slug":"$NEW","name":"x"}`), ok: 201, may: projectAdmins, abroad: 201},
 	"POST /v1/{organizationId}/Projects/{projectSlug}/Edit": {

@@ -257,6 +257,7 @@ type AuditTx interface {
 // AuditFilter narrows a list of audit entries; zero fields do not narrow.
 type AuditFilter struct {
 	Events     []string // exact event names
+	ObjectType string   // entries about objects of this type: its name and a dot begin their events
 	ObjectID   ID
 	ActorID    ID
 	From, To   *time.Time

@@ -139,6 +139,10 @@ func TestListsUseIndexes(t *testing.T) {
 		"approvals": func(tx signing.Tx) error { _, err := tx.Approvals(ctx, s.ids[0]); return err },
 		"resubmits": func(tx signing.Tx) error { _, err := tx.Resubmits(ctx, s.org, s.ids[0]); return err },
 		"e-mail":    func(tx signing.Tx) error { _, err := tx.UserByEmail(ctx, "a@b.c"); return err },
+		"audit by type": func(tx signing.Tx) error {
+			_, err := tx.AuditLeaves(ctx, s.org, signing.AuditFilter{ObjectType: "SigningRequest", Descending: true})
+			return err
+		},
 		"audit": func(tx signing.Tx) error {
 			_, err := tx.AuditLeaves(ctx, s.org, signing.AuditFilter{Events: []string{"A", "B"}, Descending: true})
 			return err

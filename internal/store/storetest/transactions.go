@@ -45,7 +45,12 @@ func testAudit(t *testing.T, e *env) {
 		t.Errorf("got %v", err)
 	}
 	e.do(func(tx signing.Tx) error { return tx.AppendAudit(ctx, entry(org, "D", "", "", at(time.Hour))) })
-	e.verifyAudit(org, 13)
+	for _, event := range []string{"Project.Created", "project.Created", "ProjectX.Created", "Project.Edited"} {
+		e.do(func(tx signing.Tx) error {
+			return tx.AppendAudit(ctx, entry(org, event, objects[0], "", at(2*time.Hour)))
+		})
+	}
+	e.verifyAudit(org, 17)
 	e.verifyAudit(other.Organization.ID, 12)
 
 	sequences := func(f signing.AuditFilter) (all []int64) {
@@ -58,10 +63,10 @@ func testAudit(t *testing.T, e *env) {
 		filter signing.AuditFilter
 		want   []int64
 	}{
-		{signing.AuditFilter{}, []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}},
+		{signing.AuditFilter{}, []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}},
 		{signing.AuditFilter{Limit: 2}, []int64{1, 2}},
 		{signing.AuditFilter{Limit: 2, AfterSeq: 2}, []int64{3, 4}},
-		{signing.AuditFilter{Limit: 3, Descending: true}, []int64{13, 12, 11}},
+		{signing.AuditFilter{Limit: 3, Descending: true}, []int64{17, 16, 15}},
 		{signing.AuditFilter{Limit: 3, Descending: true, BeforeSeq: 11}, []int64{10, 9, 8}},
 		{signing.AuditFilter{Events: []string{"A"}}, []int64{1, 4, 7, 10}},
 		{signing.AuditFilter{Events: []string{"C", "A", "D"}, Limit: 5}, []int64{1, 3, 4, 6, 7}},
@@ -71,6 +76,11 @@ func testAudit(t *testing.T, e *env) {
 		{signing.AuditFilter{ActorID: w.User.ID, Events: []string{"B", "D"}}, []int64{2, 5, 8, 11}},
 		{signing.AuditFilter{From: pointer(at(3 * time.Second)), To: pointer(at(5 * time.Second))}, []int64{4, 5}},
 		{signing.AuditFilter{Events: []string{"none"}}, nil},
+		{signing.AuditFilter{ObjectType: "Project"}, []int64{14, 17}},
+		{signing.AuditFilter{ObjectType: "Project", Descending: true, Limit: 1}, []int64{17}},
+		{signing.AuditFilter{ObjectType: "Project", ObjectID: objects[0], AfterSeq: 14}, []int64{17}},
+		{signing.AuditFilter{ObjectType: "Project", Events: []string{"Project.Edited", "A"}}, []int64{17}},
+		{signing.AuditFilter{ObjectType: "%"}, nil},
 	} {
 		e.equal(sequences(c.filter), c.want)
 	}
