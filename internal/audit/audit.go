@@ -84,6 +84,18 @@ type Leaf struct {
 	Sequence int64
 	Data     []byte
 	Chain    Hash
+	Index    Index
+}
+
+// Index is what a store finds an entry by, kept beside the leaf: were it changed, a filter would no longer find the entry.
+type Index struct {
+	Event, ObjectID, ActorID string
+	Time                     int64 // microseconds since 1970
+}
+
+// Index returns what the entry is found by.
+func (e *Entry) Index() Index {
+	return Index{Event: e.Event, ObjectID: e.Object.ID, ActorID: e.Actor.ID, Time: e.Time.UnixMicro()}
 }
 
 // Head is the state of a chain: the last leaf's sequence number and chain value.
@@ -122,8 +134,8 @@ func (h Head) Next(leaf []byte) Head {
 // ErrBroken is the kind of every error that [Verify] returns.
 var ErrBroken = errors.New("audit log is broken")
 
-// Verify checks that the leaf follows the head: sequence number without gap, organization, chain value, readable entry.
-// It returns the new head. Call it for each leaf in order, starting from [Start], and compare the last head with one
+// Verify checks that the leaf follows the head: sequence number without gap, organization, chain value, readable entry,
+// index. It returns the new head. Call it for each leaf in order, starting from [Start], and compare the last head with one
 // noted earlier to learn that nothing was cut off at the end.
 func Verify(h Head, organizationID string, leaf Leaf) (Head, error) {
 	e, err := Decode(leaf.Data)
@@ -140,6 +152,8 @@ func Verify(h Head, organizationID string, leaf Leaf) (Head, error) {
 		return h, fmt.Errorf("%w: entry %d belongs to organization %s, not %s", ErrBroken, leaf.Sequence, e.OrganizationID, organizationID)
 	case leaf.Chain != next.Chain:
 		return h, fmt.Errorf("%w: entry %d was changed, or one before it (chain value %s, computed %s)", ErrBroken, leaf.Sequence, leaf.Chain, next.Chain)
+	case leaf.Index != e.Index():
+		return h, fmt.Errorf("%w: entry %d is filed under %+v, it says %+v", ErrBroken, leaf.Sequence, leaf.Index, e.Index())
 	}
 	return next, nil
 }

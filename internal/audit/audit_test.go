@@ -47,12 +47,13 @@ func chain(t *testing.T, n int64) []Leaf {
 	h := Start(example(1).OrganizationID)
 	var leaves []Leaf
 	for i := int64(1); i <= n; i++ {
-		data, err := example(i).Encode()
+		e := example(i)
+		data, err := e.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
 		h = h.Next(data)
-		leaves = append(leaves, Leaf{Sequence: i, Data: data, Chain: h.Chain})
+		leaves = append(leaves, Leaf{Sequence: i, Data: data, Chain: h.Chain, Index: e.Index()})
 	}
 	return leaves
 }
@@ -84,11 +85,15 @@ func TestVerify(t *testing.T) {
 			l[2].Chain = Head{Sequence: 2, Chain: l[1].Chain}.Next(l[2].Data).Chain
 			return l
 		},
-		"removed":       func(l []Leaf) []Leaf { return append(l[:2], l[3:]...) },
-		"first removed": func(l []Leaf) []Leaf { return l[1:] },
-		"swapped":       func(l []Leaf) []Leaf { l[1], l[2] = l[2], l[1]; return l },
-		"repeated":      func(l []Leaf) []Leaf { return append(l[:3], l[2:]...) },
-		"no JSON":       func(l []Leaf) []Leaf { l[4].Data = []byte("{"); return l },
+		"removed":                    func(l []Leaf) []Leaf { return append(l[:2], l[3:]...) },
+		"first removed":              func(l []Leaf) []Leaf { return l[1:] },
+		"swapped":                    func(l []Leaf) []Leaf { l[1], l[2] = l[2], l[1]; return l },
+		"repeated":                   func(l []Leaf) []Leaf { return append(l[:3], l[2:]...) },
+		"filed under another event":  func(l []Leaf) []Leaf { l[1].Index.Event = "X"; return l },
+		"filed under another object": func(l []Leaf) []Leaf { l[1].Index.ObjectID = "x"; return l },
+		"filed under another actor":  func(l []Leaf) []Leaf { l[1].Index.ActorID = "x"; return l },
+		"filed under another time":   func(l []Leaf) []Leaf { l[4].Index.Time++; return l },
+		"no JSON":                    func(l []Leaf) []Leaf { l[4].Data = []byte("{"); return l },
 	} {
 		if _, err := verifyAll(tamper(chain(t, 5))); !errors.Is(err, ErrBroken) {
 			t.Errorf("%s: %v", name, err)
