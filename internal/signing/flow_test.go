@@ -182,6 +182,19 @@ func TestApprovals(t *testing.T) {
 	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowCompleted {
 		t.Errorf("ended as %s, %+v", got.Workflow, got.Failure)
 	}
+	// What it was decided on stays so when the policy changes once more.
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Description: ptr("stricter still")}); err != nil {
+		t.Fatal(err)
+	}
+	view, err = w.Request(ctx, w.Approver, r.ID)
+	if err != nil || view.GivenApprovals != 2 || len(view.Approvals) != 3 {
+		t.Fatalf("after it ended: %+v, %v", view, err)
+	}
+	for i, counts := range []bool{false, true, true} {
+		if view.Approvals[i].Counts != counts {
+			t.Errorf("approval %d counts: %t", i, view.Approvals[i].Counts)
+		}
+	}
 
 	denied := w.submit(t, "two-eyes")
 	w.advance(t, denied.ID)

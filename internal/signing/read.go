@@ -71,10 +71,13 @@ func (s *Service) fillView(ctx context.Context, tx Tx, a Actor, sc scope, v *Req
 	}
 	final := r.Workflow.Status().Final()
 	current := binding(r, sc.policy, certificate)
+	if final && len(approvals) > 0 {
+		// What a final request was decided on is history, whatever the policy says now: the last decision was on it.
+		current = approvals[len(approvals)-1].Binding
+	}
 	decided := false
 	for _, ap := range approvals {
-		// What a final request was decided on is history; while it waits, only decisions on its present state count.
-		counts := final || ap.Binding == current
+		counts := ap.Binding == current
 		decided = decided || counts && ap.UserID == a.UserID
 		v.Approvals = append(v.Approvals, ApprovalView{Approval: *ap, Counts: counts})
 	}
