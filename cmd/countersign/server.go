@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"gocloud.dev/secrets"
 
+	"github.com/countersign-dev/countersign/artifact"
 	"github.com/countersign-dev/countersign/artifact/timestamp"
 	"github.com/countersign-dev/countersign/internal/auth"
 	"github.com/countersign-dev/countersign/internal/egress"
@@ -62,6 +63,10 @@ type work struct {
 	Timestamp      []string `help:"RFC 3161 timestamp authorities, tried in order. Without one, signatures carry no timestamp and end with their certificate." placeholder:"URL"`
 	Workers        int      `help:"Signing requests processed at the same time; 0 picks two for each processor." default:"0"`
 	ArtifactLimit  int64    `help:"Largest artifact in bytes." default:"4294967296"`
+	UnpackedLimit  int64    `help:"Largest size in bytes of an artifact's unpacked files together." default:"68719476736"`
+	FileLimit      int      `help:"Most files of an artifact, those of nested archives included." default:"250000"`
+	DepthLimit     int      `help:"How deep archives may be nested in each other." default:"8"`
+	RatioLimit     int64    `help:"How many times larger than its compressed data a file of more than 64 MiB may be." default:"250"`
 	AllowPrivate   bool     `name:"allow-private-networks" help:"Let artifact retrieval links and webhooks reach loopback and private networks."`
 	AllowHTTP      bool     `name:"allow-http" help:"Let artifact retrieval links and webhooks use plain HTTP."`
 	TemporaryFiles string   `help:"Directory for large nested files while signing; the default is tmp below --data." type:"path" placeholder:"DIR"`
@@ -70,6 +75,14 @@ type work struct {
 
 func (w work) egress() egress.Policy {
 	return egress.Policy{AllowPrivate: w.AllowPrivate, AllowHTTP: w.AllowHTTP}
+}
+
+// limits bounds what an artifact may cost. Zero means the default.
+func (w work) limits() signing.Limits {
+	return signing.Limits{
+		ArtifactBytes: w.ArtifactLimit,
+		Engine:        artifact.Limits{Depth: w.DepthLimit, Files: w.FileLimit, TotalSize: w.UnpackedLimit, Ratio: w.RatioLimit},
+	}
 }
 
 // system is an opened installation: everything behind the listener.
@@ -197,7 +210,7 @@ func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []st
 	}
 	config := signing.Config{
 		Store: sys.db, Blobs: blobs, Keys: software.New(keeper, sys.db.SoftwareKeys()), Log: log, TempDir: temporary,
-		Limits: signing.Limits{ArtifactBytes: w.ArtifactLimit}, Secrets: keeper, Fetcher: retrieve.New(w.egress()),
+		Limits: w.limits(), Secrets: keeper, Fetcher: retrieve.New(w.egress()),
 		Mail: mailer, Webhooks: notify.NewWebhooks(w.egress()),
 	}
 	if sys.pool, err = timestampPool(w.Timestamp, own.timestamp); err != nil {

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/countersign-dev/countersign/artifact"
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+// TestLimits: what an administrator sets reaches the domain and the engine.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	var c cli
+	parser, err := newParser(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse([]string{"serve", "--artifact-limit=5", "--unpacked-limit=4", "--file-limit=3", "--depth-limit=2", "--ratio-limit=1"}); err != nil {
+		t.Fatal(err)
+	}
+	want := signing.Limits{ArtifactBytes: 5, Engine: artifact.Limits{TotalSize: 4, Files: 3, Depth: 2, Ratio: 1}}
+	if got := c.Serve.limits(); got != want {
+		t.Errorf("limits are %+v, want %+v", got, want)
+	}
+}
