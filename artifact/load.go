@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 
 	"github.com/countersign-dev/countersign/artifact/spool"
 	"github.com/countersign-dev/countersign/artifact/ziparchive"
@@ -118,6 +119,9 @@ func archiveViolation(err error) string {
 	}
 	return ViolationUnreadable
 }
+
+// archiveMessage puts an archive's problems on one line.
+func archiveMessage(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // nameFile says which file an error is about.
 func nameFile(at string, err error) error {

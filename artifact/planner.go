@@ -48,6 +48,7 @@ func (c *Configuration) Plan(ctx context.Context, src Source, opts PlanOptions) 
 		Strict:              p.strict,
 		Root:                planned,
 		Violations:          append(found.list, inner...),
+		source:              src.Content,
 	}
 	if plan.Violations == nil {
 		plan.Violations = []Violation{}
@@ -105,7 +106,7 @@ func (p *planner) file(ctx context.Context, f *PlannedFile, src source, at strin
 		if !isArchiveError(err) {
 			return nil, nameFile(at, err)
 		}
-		found.add(i, archiveViolation(err), at, "", "%v", err)
+		found.add(i, archiveViolation(err), at, "", "%s", archiveMessage(err))
 		f.Action, f.Reason = ActionLeave, "it cannot be read"
 		return found.list, nil
 	}
@@ -294,7 +295,7 @@ func (p *planner) container(ctx context.Context, f *PlannedFile, content file, a
 		if !isArchiveError(err) {
 			return nil, nameFile(at, err)
 		}
-		found.add(i, archiveViolation(err), at, "", "%v", err)
+		found.add(i, archiveViolation(err), at, "", "%s", archiveMessage(err))
 		return found.list, nil
 	}
 	members := opened.members()
