@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/countersign-dev/countersign/artifact/authenticode"
@@ -54,9 +55,16 @@ func thumbprint(certificate []byte) string {
 
 // provePE asks of each signature that was made only that it is intact: whether
 // anybody trusts the certificate is not the engine's business.
+//
+// That nothing but signatures changed follows from it: the digest in a signature
+// was computed of the file before, is now computed of the file after, and covers
+// all but what a signature consists of (Authenticode_PE.docx, "Calculating the
+// PE Image Hash"). SHA-1 proves no such thing any more, so that the files are compared.
 func provePE(ctx context.Context, before, after file, made []MadeSignature) error {
-	if err := authenticode.OnlySignatureChanged(ctx, before.content, before.size, after.content, after.size); err != nil {
-		return err
+	if !slices.ContainsFunc(made, func(m MadeSignature) bool { return m.HashAlgorithm != "sha1" }) {
+		if err := authenticode.OnlySignatureChanged(ctx, before.content, before.size, after.content, after.size); err != nil {
+			return err
+		}
 	}
 	report, err := authenticode.VerifyPE(ctx, after.content, after.size, authenticode.VerifyOptions{})
 	if err != nil {

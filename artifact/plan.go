@@ -3,6 +3,7 @@ package artifact
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"io"
 )
 
 // PlanOptions say how to plan. The zero value is usable.
@@ -26,6 +27,9 @@ type Plan struct {
 	Root                *PlannedFile      `json:"root"`
 	// Violations are why the artifact must not be signed; empty when it may be.
 	Violations []Violation `json:"violations"`
+
+	// source is what was planned, for Sign to know it again; nil of a plan that was read from JSON.
+	source io.ReaderAt
 }
 
 // Action says what happens to a file.
