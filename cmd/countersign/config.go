@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -29,17 +30,19 @@ type yamlResolver map[string]any
 
 // Validate refuses keys that no flag of any command has.
 func (y yamlResolver) Validate(app *kong.Application) error {
-	known := map[string]bool{}
+	known := map[string]*kong.Flag{}
 	_ = kong.Visit(app, func(n kong.Visitable, next kong.Next) error {
 		if f, ok := n.(*kong.Flag); ok {
-			known[f.Name] = true
+			known[f.Name] = f
 		}
 		return next(nil)
 	})
 	var unknown []string
 	for key := range y {
-		if !known[key] {
+		if known[key] == nil {
 			unknown = append(unknown, key)
+		} else if err := checkType(known[key], y[key]); err != nil {
+			return err
 		}
 	}
 	if len(unknown) == 0 {
@@ -47,6 +50,45 @@ func (y yamlResolver) Validate(app *kong.Application) error {
 	}
 	slices.Sort(unknown)
 	return fmt.Errorf("configuration file: unknown setting %s; settings are named as flags, see 'countersign serve --help'", strings.Join(unknown, ", "))
+}
+
+// checkType refuses a value whose YAML type is not the flag's: a number where a text is meant may have been read as
+// another number (0123 is 83), and a list where one value is meant is a mistake.
+func checkType(flag *kong.Flag, value any) error {
+	wrong := func(want string) error {
+		return fmt.Errorf("configuration file: setting %s must be %s; put quotes around a text that looks like something else", flag.Name, want)
+	}
+	list, isList := value.([]any)
+	if flag.IsSlice() {
+		for _, item := range list {
+			if _, ok := item.(string); !ok {
+				return wrong("a list of texts")
+			}
+		}
+		if _, isText := value.(string); !isList && !isText {
+			return wrong("a list of texts")
+		}
+		return nil
+	}
+	var ok bool
+	want := "a text"
+	switch flag.Target.Kind() {
+	case reflect.Bool:
+		_, ok = value.(bool)
+		want = "true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint64:
+		_, ok = value.(int)
+		want = "a number"
+		if _, isText := value.(string); isText { // such as a log level or a duration
+			ok = true
+		}
+	default:
+		_, ok = value.(string)
+	}
+	if !ok {
+		return wrong(want)
+	}
+	return nil
 }
 
 // Resolve returns a flag's value from the file.

@@ -140,6 +140,8 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" group:"Server" help:"Run a server with a seeded organization to try everything out."`
 	Audit   auditCmd   `cmd:"" group:"Server" help:"Check the audit log."`
 
+	Organization organizationCmd `cmd:"" group:"Server" help:"Make and list organizations."`
+
 	Request     requestCmd     `cmd:"" group:"Client" help:"Submit artifacts to a server, follow signing requests, decide on them, download."`
 	Certificate certificateCmd `cmd:"" group:"Client" help:"Make, import and show certificates."`
 

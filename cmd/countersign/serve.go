@@ -52,7 +52,7 @@ func (c *serveCmd) Validate() error {
 	if u := c.PublicURL; u != nil && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		return errors.New("--public-url must be an absolute http or https URL, such as https://sign.example.com")
 	}
-	return nil
+	return c.check()
 }
 
 // Run serves until interrupted.
@@ -80,9 +80,7 @@ func (c *serveCmd) Run(ctx context.Context, io console) error {
 		return err
 	}
 	if first != nil {
-		fmt.Fprintf(io.out, "Organization %q was created: %s\n", c.Organization, first.organization.ID)
-		fmt.Fprintf(io.out, "Sign in as its administrator with this link, once, until %s:\n  %s\n", first.expires.Format("2006-01-02 15:04 MST"), base.JoinPath("Web", "Invitation", first.invitation))
-		fmt.Fprintf(io.out, "API token of the administrator, shown only now:\n  %s\n", first.token)
+		first.announce(io, base)
 	}
 	h, err := sys.handler(c.PublicURL, c.ArtifactLimit, c.MetricsToken)
 	if err != nil {
@@ -118,20 +116,32 @@ type bootstrapped struct {
 	expires      time.Time
 }
 
+// announce tells the operator what is shown only once.
+func (b *bootstrapped) announce(io console, base *url.URL) {
+	fmt.Fprintf(io.out, "Organization %q was created: %s\n", b.organization.Name, b.organization.ID)
+	fmt.Fprintf(io.out, "Sign in as its administrator with this link, once, until %s:\n  %s\n", b.expires.Format("2006-01-02 15:04 MST"), base.JoinPath("Web", "Invitation", b.invitation))
+	fmt.Fprintf(io.out, "API token of the administrator, shown only now:\n  %s\n", b.token)
+}
+
 // bootstrap makes the first organization with its administrator, token and invitation; nil when there is one already.
 func bootstrap(ctx context.Context, sys *system, organization, name, email string) (*bootstrapped, error) {
-	b := &bootstrapped{}
-	var err error
-	if b.organization, b.admin, err = sys.signing.Bootstrap(ctx, organization, name, email); signing.KindOf(err) == signing.KindConflict {
+	o, admin, err := sys.signing.Bootstrap(ctx, organization, name, email)
+	if signing.KindOf(err) == signing.KindConflict {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("create the first organization: %w", err)
 	}
-	a := userActor(b.admin)
-	if b.token, _, err = sys.auth.IssueToken(ctx, a, signing.UserToken, b.admin.ID, auth.TokenOptions{Name: "first start"}); err != nil {
+	return welcome(ctx, sys, o, admin)
+}
+
+// welcome gives a new organization's administrator a token and an invitation.
+func welcome(ctx context.Context, sys *system, o *signing.Organization, admin *signing.User) (_ *bootstrapped, err error) {
+	b := &bootstrapped{organization: o, admin: admin}
+	a := userActor(admin)
+	if b.token, _, err = sys.auth.IssueToken(ctx, a, signing.UserToken, admin.ID, auth.TokenOptions{Name: "first start"}); err != nil {
 		return nil, fmt.Errorf("issue the administrator's token: %w", err)
 	}
-	if b.invitation, b.expires, err = sys.auth.Invite(ctx, a, b.admin.ID); err != nil {
+	if b.invitation, b.expires, err = sys.auth.Invite(ctx, a, admin.ID); err != nil {
 		return nil, fmt.Errorf("invite the administrator: %w", err)
 	}
 	return b, nil
@@ -154,6 +164,9 @@ func (*workerCmd) Help() string {
 
 Workers share the database, and below --data the artifacts and the master key, with the server.` + localExitCodes("the worker could not start, or failed")
 }
+
+// Validate is called by kong.
+func (c *workerCmd) Validate() error { return c.check() }
 
 // Run works until interrupted.
 func (c *workerCmd) Run(ctx context.Context, io console) error {

@@ -73,6 +73,17 @@ type work struct {
 	messages
 }
 
+// check refuses numbers that mean nothing.
+func (w work) check() error {
+	if w.Workers < 0 {
+		return errors.New("--workers must be 0 (two for each processor) or more")
+	}
+	if w.ArtifactLimit <= 0 {
+		return errors.New("--artifact-limit must be a positive number of bytes")
+	}
+	return nil
+}
+
 func (w work) egress() egress.Policy {
 	return egress.Policy{AllowPrivate: w.AllowPrivate, AllowHTTP: w.AllowHTTP}
 }

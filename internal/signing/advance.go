@@ -453,7 +453,7 @@ func (s *Service) sign(ctx context.Context, j *job, src artifact.Source, plan *a
 		Workspace: s.workspace(), Key: key, Chain: chain, Timestamper: s.stamps,
 	})
 	if err != nil {
-		return signFailure(err)
+		return signFailure(src.Name, err)
 	}
 	raw, err := json.Marshal(result)
 	if err != nil {
@@ -497,13 +497,13 @@ func (s *Service) sign(ctx context.Context, j *job, src artifact.Source, plan *a
 
 // signFailure makes an engine's error, which names files, offsets and authorities, one that users may read. Errors of the
 // operating system name paths of this machine: they stay internal.
-func signFailure(err error) error {
+func signFailure(fileName string, err error) error {
 	var (
 		image   *authenticode.FormatError
 		archive *ziparchive.Error
 	)
 	if errors.As(err, &image) || errors.As(err, &archive) { // no later try helps
-		return &Failure{Code: "Artifact", Message: "The artifact cannot be signed: " + err.Error()}
+		return &Failure{Code: "Artifact", Message: fmt.Sprintf("%s cannot be signed: %v", fileName, err)}
 	}
 	var path *fs.PathError
 	if errors.As(err, &path) {

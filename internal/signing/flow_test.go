@@ -464,3 +464,39 @@ func TestIdempotentSubmission(t *testing.T) {
 		t.Errorf("a canceled request was returned for a new attempt")
 	}
 }
+
+// TestSameJob: a CI job that runs again finds its pending request, although it sends no idempotency key.
+func TestSameJob(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	build := w.CI
+	build.TrustedBuildSystemID = w.BuildSystem
+	job := func(change func(*signing.Submission)) *signing.Request {
+		return w.submitAs(t, build, "two-eyes", func(s *signing.Submission) {
+			s.Origin = &signing.Origin{RepositoryURL: "https://github.com/acme/app", BranchName: "main", CommitID: "1", BuildURL: "https://ci.example/1"}
+			change(s)
+		})
+	}
+	first := job(func(*signing.Submission) {})
+	if again := job(func(*signing.Submission) {}); again.ID != first.ID {
+		t.Error("the same job made a second request")
+	}
+	for name, change := range map[string]func(*signing.Submission){
+		"other build":      func(s *signing.Submission) { s.Origin.BuildURL = "https://ci.example/2" },
+		"other commit":     func(s *signing.Submission) { s.Origin.CommitID = "2" },
+		"other parameters": func(s *signing.Submission) { s.Parameters = map[string]string{"version": "2"} },
+		"no build":         func(s *signing.Submission) { s.Origin.BuildURL = "" },
+		"other policy":     func(s *signing.Submission) { s.PolicySlug = "test-signing" },
+	} {
+		if other := job(change); other.ID == first.ID {
+			t.Errorf("%s: found the first request", name)
+		}
+	}
+	done := job(func(s *signing.Submission) { s.PolicySlug = "test-signing" })
+	if got := w.advance(t, done.ID); got.Workflow != signing.WorkflowCompleted {
+		t.Fatal(got.Workflow)
+	}
+	if again := job(func(s *signing.Submission) { s.PolicySlug = "test-signing" }); again.ID == done.ID {
+		t.Error("a completed request was returned for a job that runs again")
+	}
+}

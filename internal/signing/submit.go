@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -133,7 +134,8 @@ type resolved struct {
 
 // Submit makes a signing request of a staged artifact. On any error the caller discards the staged bytes.
 //
-// With an idempotency key, a pending or completed request that the same user made with the same key, policy, artifact
+// A trusted build system that submits the same artifact of the same build again gets its pending request, without a key,
+// too. With an idempotency key, a pending or completed request that the same user made with the same key, policy, artifact
 // and origin is returned instead of a new one; created is then false and the staged bytes are not used.
 func (s *Service) Submit(ctx context.Context, a Actor, sub Submission) (r *Request, created bool, err error) {
 	artifact, retrieval, err := s.artifactOf(ctx, sub)
@@ -166,7 +168,10 @@ func (s *Service) Submit(ctx context.Context, a Actor, sub Submission) (r *Reque
 		if sub.Origin != nil && a.TrustedBuildSystemID != "" {
 			r.Origin = sub.Origin
 		}
-		if sub.IdempotencyKey != "" {
+		if r.IdempotencyKey == "" {
+			r.IdempotencyKey = jobKey(r)
+		}
+		if r.IdempotencyKey != "" {
 			earlier, err := sameSubmission(ctx, tx, r)
 			if err != nil {
 				return err
@@ -446,11 +451,39 @@ func sameSubmission(ctx context.Context, tx Tx, r *Request) (*Request, error) {
 	if status == Failed || status == Denied || status == Canceled {
 		return nil, nil // a re-run after a failure is a new attempt
 	}
+	if status.Final() && strings.HasPrefix(r.IdempotencyKey, jobKeyPrefix) {
+		return nil, nil // nobody asked for more than not to make a second pending request
+	}
 	if earlier.SubmitterID != r.SubmitterID || !sameArtifact(earlier, r) ||
 		earlier.ConfigurationID != r.ConfigurationID || !sameOrigin(earlier.Origin, r.Origin) {
 		return nil, Errorf(KindConflict, "The idempotency key was used for another submission, signing request %s.", earlier.ID)
 	}
 	return earlier, nil
+}
+
+const jobKeyPrefix = "countersign-job:"
+
+// jobKey returns the idempotency key of a CI job that sent none: a trusted build system that submits the same thing from
+// the same build again means its pending request. Empty without a build.
+func jobKey(r *Request) string {
+	if r.TrustedBuildSystemID == "" || r.Origin == nil || r.Origin.BuildURL == "" || announcedHash(r) == "" {
+		return ""
+	}
+	text, _ := json.Marshal(struct { // plain strings and numbers cannot fail to encode
+		BuildSystem, Submitter, Configuration ID
+		Version                               int
+		Artifact                              string
+		Parameters                            map[string]string
+		Origin                                Origin
+	}{r.TrustedBuildSystemID, r.SubmitterID, r.ConfigurationID, r.ConfigurationVersion, announcedHash(r), r.Parameters, withoutFile(*r.Origin)})
+	sum := sha256.Sum256(text)
+	return jobKeyPrefix + hex.EncodeToString(sum[:])
+}
+
+// withoutFile leaves out what differs between two uploads of the same settings file.
+func withoutFile(o Origin) Origin {
+	o.SettingsBlobID = ""
+	return o
 }
 
 // sameArtifact compares what is known of two requests' artifacts: the digest, or the name while it is not here and no

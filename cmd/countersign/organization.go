@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/countersign-dev/countersign/internal/signing"
+)
+
+type organizationCmd struct {
+	Create organizationCreateCmd `cmd:"" help:"Make a further organization, strictly apart from the others."`
+	List   organizationListCmd   `cmd:"" help:"List the installation's organizations."`
+}
+
+type organizationCreateCmd struct {
+	storage
+	logging    `set:"log_level=warn"`
+	PublicURL  *url.URL `help:"Address under which people reach the server, for the administrator's link." placeholder:"URL" required:""`
+	AdminName  string   `help:"Name of the organization's first administrator." default:"Administrator"`
+	AdminEmail string   `help:"E-mail address of the organization's first administrator." required:"" placeholder:"ADDRESS"`
+	Name       string   `arg:"" help:"Name of the organization."`
+}
+
+// Help is shown by kong.
+func (*organizationCreateCmd) Help() string {
+	return `For whoever operates the installation. Prints the organization's id, a link with which its administrator signs in, once, and an API token.
+
+    countersign organization create --data ./data --public-url https://sign.example.com --admin-email ada@acme.example "Acme"
+
+An embedded database serves one process: stop the server first. With PostgreSQL it may run meanwhile.` + localExitCodes("the organization was not created")
+}
+
+// Run creates the organization.
+func (c *organizationCreateCmd) Run(ctx context.Context, io console) error {
+	sys, err := open(ctx, c.storage, work{}, c.logger(io.err), []string{c.PublicURL.String()}, embedded{})
+	if err != nil {
+		return err
+	}
+	defer sys.close(context.WithoutCancel(ctx))
+	o, admin, err := sys.signing.CreateOrganization(ctx, c.Name, c.AdminName, c.AdminEmail)
+	if err != nil {
+		return err
+	}
+	b, err := welcome(ctx, sys, o, admin)
+	if err != nil {
+		return err
+	}
+	b.announce(io, c.PublicURL)
+	return nil
+}
+
+type organizationListCmd struct {
+	storage
+	logging `set:"log_level=warn"`
+}
+
+// Help is shown by kong.
+func (*organizationListCmd) Help() string {
+	return `Prints id and name of each, oldest first. An embedded database serves one process: stop the server first.
+
+    countersign organization list --data ./data` + localExitCodes("the database cannot be read")
+}
+
+// Run lists organizations.
+func (c *organizationListCmd) Run(ctx context.Context, io console) error {
+	db, lock, err := c.openDatabase(ctx, c.logger(io.err))
+	if err != nil {
+		return err
+	}
+	if lock != nil {
+		defer closeQuietly(lock)
+	}
+	list, err := signing.New(signing.Config{Store: db}).Organizations(ctx)
+	for _, o := range list {
+		fmt.Fprintf(io.out, "%s  %s\n", o.ID, printable(o.Name))
+	}
+	return errors.Join(err, db.Close())
+}
