@@ -7,7 +7,6 @@ import (
 	"net/http"
 
 	"github.com/countersign-dev/countersign/api"
-	"github.com/countersign-dev/countersign/artifact"
 	"github.com/countersign-dev/countersign/internal/signing"
 )
 
@@ -59,9 +58,9 @@ func (s *service) AnalyzeArtifact(ctx context.Context, r api.AnalyzeArtifactRequ
 }
 
 // ListArtifactConfigurationTemplates lists artifact configurations to start from.
-func (*service) ListArtifactConfigurationTemplates(context.Context, api.ListArtifactConfigurationTemplatesRequestObject) (api.ListArtifactConfigurationTemplatesResponseObject, error) {
+func (s *service) ListArtifactConfigurationTemplates(context.Context, api.ListArtifactConfigurationTemplatesRequestObject) (api.ListArtifactConfigurationTemplatesResponseObject, error) {
 	answer := api.ListArtifactConfigurationTemplates200JSONResponse{}
-	for _, t := range artifact.Templates() {
+	for _, t := range s.signing.Templates() {
 		answer = append(answer, api.ArtifactConfigurationTemplate{Name: t.Name, Title: t.Title, Description: t.Description, ArtifactConfigurationXML: t.XML, IsAvailable: t.Available})
 	}
 	return answer, nil

@@ -109,6 +109,9 @@ func (s *Service) Analyze(ctx context.Context, a Actor, sample *Staged) ([]byte,
 	return bytes.TrimSpace(xml), examineFailure(err)
 }
 
+// Templates lists artifact configurations to start from.
+func (*Service) Templates() []artifact.Template { return artifact.Templates() }
+
 func (s *Service) openStaged(ctx context.Context, st *Staged) (src artifact.Source, closeSource func(), err error) {
 	blob, err := s.blobs.Open(ctx, st.artifact.BlobID)
 	if err != nil {
