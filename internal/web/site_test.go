@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/countersign-dev/countersign/internal/signing"
+
+	"github.com/countersign-dev/countersign/internal/oracle"
 )
 
 // TestBehindProxy serves the pages under a public HTTPS address with a path.
@@ -105,7 +107,7 @@ func TestAssets(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !b.built() {
-		t.Skip("the pages' assets are not built: run make assets")
+		oracle.Missing(t, "the pages' assets are not built: run make assets")
 	}
 	client := w.browser(t, signing.Actor{})
 	for name := range b.files {
