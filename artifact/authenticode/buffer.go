@@ -3,14 +3,19 @@ package authenticode
 import (
 	"errors"
 	"io"
+	"sync"
 )
 
 // Buffer is a file in memory: an io.WriterAt and io.ReaderAt that grows as it is
-// written. The zero value is empty and ready for use, by one goroutine at a time.
-type Buffer struct{ b []byte }
+// written. The zero value is empty and ready for use. One goroutine may write
+// while others read what it has written.
+type Buffer struct {
+	mutex sync.RWMutex
+	b     []byte
+}
 
 // NewBuffer returns an empty buffer with room for capacity octets.
-func NewBuffer(capacity int) *Buffer { return &Buffer{make([]byte, 0, capacity)} }
+func NewBuffer(capacity int) *Buffer { return &Buffer{b: make([]byte, 0, capacity)} }
 
 // Bytes returns what was written, valid until the next write.
 func (b *Buffer) Bytes() []byte { return b.b }
@@ -20,6 +25,8 @@ func (b *Buffer) Size() int64 { return int64(len(b.b)) }
 
 // WriteAt implements io.WriterAt. A gap before at reads as zeroes.
 func (b *Buffer) WriteAt(p []byte, at int64) (int, error) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
 	if at < 0 {
 		return 0, errors.New("authenticode: negative offset")
 	}
@@ -36,6 +43,8 @@ func (b *Buffer) WriteAt(p []byte, at int64) (int, error) {
 
 // ReadAt implements io.ReaderAt.
 func (b *Buffer) ReadAt(p []byte, at int64) (int, error) {
+	b.mutex.RLock()
+	defer b.mutex.RUnlock()
 	if at < 0 {
 		return 0, errors.New("authenticode: negative offset")
 	}

@@ -48,7 +48,7 @@ func OnlySignatureChanged(ctx context.Context, unsigned io.ReaderAt, unsignedSiz
 	}
 	other := make([]byte, min(chunkSize, before.tableAt))
 	hide := mask(before.checksumField(), before.securityField())
-	return stream(ctx, unsigned, before.tableAt, hide, func(p []byte, at int64) error {
+	return stream(ctx, unsigned, before.tableAt, hide, line{func(p []byte, at int64) error {
 		q := other[:len(p)]
 		if err := readFull(signed, q, at, "file"); err != nil {
 			return err
@@ -62,5 +62,5 @@ func OnlySignatureChanged(ctx context.Context, unsigned io.ReaderAt, unsignedSiz
 			i++
 		}
 		return &ChangeError{at + int64(i), fmt.Sprintf("was 0x%02x, is 0x%02x", p[i], q[i])}
-	})
+	}})
 }

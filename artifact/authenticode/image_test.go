@@ -177,7 +177,7 @@ func TestFailingIO(t *testing.T) {
 		}
 	}
 	for _, limit := range []int64{0, 1 << 20, 3 << 20} {
-		if _, err := authenticode.SignPE(t.Context(), failingWriter(limit), bytes.NewReader(file), int64(len(file)), options(signer)); !errors.Is(err, errFailing) {
+		if _, err := authenticode.SignPE(t.Context(), &failingFile{limit: limit}, bytes.NewReader(file), int64(len(file)), options(signer)); !errors.Is(err, errFailing) {
 			t.Errorf("destination: error %v", err)
 		}
 	}
@@ -207,13 +207,62 @@ func (f failing) ReadAt(p []byte, at int64) (int, error) {
 	return f.ReaderAt.ReadAt(p, at)
 }
 
-type failingWriter int64
+// failingFile takes nothing behind a limit.
+type failingFile struct {
+	authenticode.Buffer
+	limit int64
+}
 
-func (f failingWriter) WriteAt(p []byte, at int64) (int, error) {
-	if at+int64(len(p)) > int64(f) {
+func (f *failingFile) WriteAt(p []byte, at int64) (int, error) {
+	if at+int64(len(p)) > f.limit {
 		return 0, errFailing
 	}
-	return len(p), nil
+	return f.Buffer.WriteAt(p, at)
+}
+
+// lyingFile changes one octet of whatever is written there, or with the last
+// writes only, which are the patches.
+type lyingFile struct {
+	authenticode.Buffer
+	at      int64
+	patches bool
+	written int64
+}
+
+func (f *lyingFile) WriteAt(p []byte, at int64) (int, error) {
+	n, err := f.Buffer.WriteAt(p, at)
+	patch := at < f.written
+	f.written = max(f.written, at+int64(n))
+	if err == nil && at <= f.at && f.at < at+int64(n) && patch == f.patches {
+		_, err = f.Buffer.WriteAt([]byte{p[f.at-at] ^ 1}, f.at)
+	}
+	return n, err
+}
+
+// TestSignPEProves writes to a file that does not keep what is written.
+func TestSignPEProves(t *testing.T) {
+	t.Parallel()
+	signer := cmstest.Root(t, "Test Root").Signer(t, "p256")
+	for _, size := range []int{2000, 600_001} {
+		image := petest.Image{Sections: [][]byte{make([]byte, size)}}.Bytes()
+		var honest lyingFile
+		honest.at = -1
+		signed, err := authenticode.SignPE(t.Context(), &honest, bytes.NewReader(image), int64(len(image)), options(signer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		security := int64(binary.LittleEndian.Uint32(image[60:])) + 24 + 112 + 4*8
+		for _, lie := range []*lyingFile{
+			{at: 70}, {at: int64(len(image)) / 2}, {at: int64(len(image)) - 1}, // the copy
+			{at: signed.Size - 300}, {at: int64(len(image)) + 9}, // the certificate table
+			{at: security, patches: true}, {at: security + 4, patches: true}, // the header's fields
+		} {
+			var proof *authenticode.ProofError
+			if _, err := authenticode.SignPE(t.Context(), lie, bytes.NewReader(image), int64(len(image)), options(signer)); !errors.As(err, &proof) {
+				t.Errorf("%d octets, a lie at %d: error %v", size, lie.at, err)
+			}
+		}
+	}
 }
 
 func TestReadVersion(t *testing.T) {

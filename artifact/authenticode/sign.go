@@ -1,9 +1,11 @@
 package authenticode
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -31,9 +33,20 @@ type Result struct {
 	Signature []byte      // DER of the new signature, a ContentInfo
 }
 
+// File is where a signed file is written. What was written is read again, by
+// another goroutine than the one that writes what comes behind it.
+type File interface {
+	io.WriterAt
+	io.ReaderAt
+}
+
 // SignPE reads an image of size octets from src once, and writes the signed
 // image to dst, which must be empty and not src itself. Memory use, some 2 MiB,
 // does not depend on size.
+//
+// What it returns is proven: it reads what it wrote, right behind the writing,
+// and fails with a *ProofError unless dst holds an image with that digest, that
+// checksum and an intact signature of it.
 //
 // An existing signature is replaced, or kept and given a nested one when
 // opts.Append is set; an EFI image gets a further entry of its certificate table
@@ -41,7 +54,7 @@ type Result struct {
 // rest; the file is padded with zeroes to a multiple of 8. A file that is no PE
 // image, whose headers lie, or which has data behind its certificate table gives
 // a *FormatError. When SignPE fails, what dst holds is of no use.
-func SignPE(ctx context.Context, dst io.WriterAt, src io.ReaderAt, size int64, opts Options) (*Result, error) {
+func SignPE(ctx context.Context, dst File, src io.ReaderAt, size int64, opts Options) (*Result, error) {
 	signOptions, err := opts.cms()
 	if err != nil {
 		return nil, err
@@ -60,18 +73,19 @@ func SignPE(ctx context.Context, dst io.WriterAt, src io.ReaderAt, size int64, o
 		}
 	}
 
-	h := opts.hash().New()
+	h, proof := opts.hash().New(), opts.hash().New()
 	var sum checksum
 	write := func(p []byte, at int64) error {
 		sum.add(p)
 		_, err := dst.WriteAt(p, at)
 		return err
 	}
-	if err := stream(ctx, src, img.tableAt, mask(img.checksumField(), img.securityField()), img.digest(h), write); err != nil {
+	if err := stream(ctx, src, img.tableAt, mask(img.checksumField(), img.securityField()), line{img.digest(h)}, line{write, readBack(dst, img.digest(proof))}); err != nil {
 		return nil, err
 	}
 	padding := make([]byte, -img.tableAt&(certificateAlignment-1))
 	h.Write(padding)
+	proof.Write(padding) // of which prove makes sure
 
 	result := &Result{Hash: opts.hash(), Digest: h.Sum(nil)}
 	if result.Signature, err = sign(ctx, PEImage(), result.Digest, signOptions); err != nil {
@@ -93,19 +107,72 @@ func SignPE(ctx context.Context, dst io.WriterAt, src io.ReaderAt, size int64, o
 	sum.addAt(security[:], img.securityAt)
 	result.Checksum = sum.value(result.Size)
 
-	for _, patch := range []struct {
-		p  []byte
-		at int64
-	}{
+	patches := []patch{
 		{append(padding, table...), img.tableAt},
 		{security[:], img.securityAt},
 		{binary.LittleEndian.AppendUint32(nil, result.Checksum), img.checksumAt},
-	} {
-		if _, err := dst.WriteAt(patch.p, patch.at); err != nil {
-			return nil, fmt.Errorf("pe: writing at offset 0x%x: %w", patch.at, err)
+	}
+	for _, p := range patches {
+		if _, err := dst.WriteAt(p.octets, p.at); err != nil {
+			return nil, fmt.Errorf("pe: writing at offset 0x%x: %w", p.at, err)
 		}
 	}
-	return result, nil
+	return result, img.prove(dst, result, proof.Sum(nil), patches)
+}
+
+// A patch is what is written over the copy of an image to make it a signed one.
+type patch struct {
+	octets []byte
+	at     int64
+}
+
+// ProofError says that a file that was just signed is not what was to be
+// written, or that its signature does not hold. It must not be used.
+type ProofError struct{ Reason string }
+
+func (e *ProofError) Error() string {
+	return "pe: the signed file does not verify: " + e.Reason
+}
+
+// prove makes sure that file is the signed image. digest was computed of what
+// the file held before the patches. Since each of them is found in its place, none
+// has changed what the digest covers.
+func (img *image) prove(file io.ReaderAt, made *Result, digest []byte, patches []patch) error {
+	for _, p := range patches {
+		written := make([]byte, len(p.octets))
+		if err := readFull(file, written, p.at, "signed file"); err != nil {
+			return err
+		}
+		if !bytes.Equal(written, p.octets) {
+			return &ProofError{fmt.Sprintf("the %d octets at offset 0x%x are not those that were written there", len(written), p.at)}
+		}
+	}
+	signed, err := parseImage(file, made.Size)
+	switch {
+	case err != nil:
+		return &ProofError{err.Error()}
+	case signed.checksumAt != img.checksumAt || signed.securityAt != img.securityAt || signed.tableAt+signed.tableSize != made.Size:
+		return &ProofError{"its headers are laid out differently"}
+	case !bytes.Equal(digest, made.Digest):
+		return &ProofError{fmt.Sprintf("its %v digest is %x, signed is %x", made.Hash, digest, made.Digest)}
+	}
+	signature := parseCandidates(made.Signature)[0]
+	if signature.err != nil {
+		return &ProofError{signature.err.Error()}
+	}
+	if !bytes.Equal(signature.indirect.Digest, digest) || signature.indirect.Hash != made.Hash {
+		return &ProofError{fmt.Sprintf("the signature is for the %v digest %x", signature.indirect.Hash, signature.indirect.Digest)}
+	}
+	signer := signature.sd.Signers[0]
+	if _, err := signature.sd.CheckSignature(signer, nil); err != nil {
+		return &ProofError{err.Error()}
+	}
+	// Whether an authority is trusted is for others to say.
+	var chain *cms.ChainError
+	if _, err := signature.sd.Timestamp(signer); err != nil && !errors.Is(err, cms.ErrNoTimestamp) && !errors.As(err, &chain) {
+		return &ProofError{err.Error()}
+	}
+	return nil
 }
 
 // certificateEntry is one WIN_CERTIFICATE with a PKCS#7 signature.

@@ -6,6 +6,7 @@ import (
 	"hash"
 	"io"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -27,9 +28,12 @@ type chunk struct {
 
 var chunkPool = sync.Pool{New: func() any { return &chunk{buf: make([]byte, chunkSize)} }}
 
-// stream reads src from 0 to end once, and gives each chunk to all sinks, which
-// run side by side; prepare may change a chunk before. The first error ends it.
-func stream(ctx context.Context, src io.ReaderAt, end int64, prepare func(p []byte, at int64), sinks ...sink) error {
+// A line is a row of sinks, each of which gets a chunk after the one before it.
+type line []sink
+
+// stream reads src from 0 to end once, and gives each chunk to all lines. All
+// sinks run side by side; prepare may change a chunk before. The first error ends it.
+func stream(ctx context.Context, src io.ReaderAt, end int64, prepare func(p []byte, at int64), lines ...line) error {
 	read := func(c *chunk, at int64) error {
 		c.at, c.data = at, c.buf[:min(chunkSize, end-at)]
 		if err := readFull(src, c.data, at, "file"); err != nil {
@@ -46,7 +50,7 @@ func stream(ctx context.Context, src io.ReaderAt, end int64, prepare func(p []by
 		if err := read(c, 0); err != nil {
 			return err
 		}
-		for _, consume := range sinks {
+		for _, consume := range slices.Concat(lines...) {
 			if err := consume(c.data, 0); err != nil {
 				return err
 			}
@@ -61,11 +65,11 @@ func stream(ctx context.Context, src io.ReaderAt, end int64, prepare func(p []by
 		free <- chunkPool.Get().(*chunk)
 	}
 	var running sync.WaitGroup
-	queues := make([]chan *chunk, len(sinks))
-	for i, consume := range sinks {
+	// run starts a sink, which hands on what it is done with.
+	run := func(consume sink, done func(*chunk), end func()) chan<- *chunk {
 		queue := make(chan *chunk, chunkCount)
-		queues[i] = queue
 		running.Go(func() {
+			defer end()
 			for c := range queue {
 				// After a failure the queue is still emptied, so that nobody waits.
 				if ctx.Err() == nil {
@@ -73,11 +77,23 @@ func stream(ctx context.Context, src io.ReaderAt, end int64, prepare func(p []by
 						cancel(err)
 					}
 				}
-				if c.users.Add(-1) == 0 {
-					free <- c
-				}
+				done(c)
 			}
 		})
+		return queue
+	}
+	queues := make([]chan<- *chunk, len(lines))
+	for i, sinks := range lines {
+		done, end := func(c *chunk) {
+			if c.users.Add(-1) == 0 {
+				free <- c
+			}
+		}, func() {}
+		for _, consume := range slices.Backward(sinks) {
+			queue := run(consume, done, end)
+			done, end = func(c *chunk) { queue <- c }, func() { close(queue) }
+			queues[i] = queue
+		}
 	}
 	for at := int64(0); at < end && ctx.Err() == nil; at += chunkSize {
 		c := <-free
@@ -132,6 +148,22 @@ func hashWithout(h hash.Hash, first, second span) sink {
 		}
 		h.Write(p)
 		return nil
+	}
+}
+
+// readBack is a sink, to stand behind one that writes to a file, that gives to
+// another what the file then holds.
+func readBack(file io.ReaderAt, to sink) sink {
+	var buffer []byte
+	return func(p []byte, at int64) error {
+		if buffer == nil {
+			buffer = make([]byte, len(p)) // no later chunk is larger
+		}
+		q := buffer[:len(p)]
+		if err := readFull(file, q, at, "file"); err != nil {
+			return err
+		}
+		return to(q, at)
 	}
 }
 

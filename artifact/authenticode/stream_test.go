@@ -94,7 +94,7 @@ func TestStream(t *testing.T) {
 	for i := 0; i+8 <= len(file); i += 8 {
 		binary.LittleEndian.PutUint64(file[i:], uint64(i))
 	}
-	var one, two bytes.Buffer
+	var one, two, three, four bytes.Buffer
 	collect := func(b *bytes.Buffer) sink {
 		return func(p []byte, at int64) error {
 			if at != int64(b.Len()) {
@@ -104,24 +104,25 @@ func TestStream(t *testing.T) {
 			return nil
 		}
 	}
-	if err := stream(t.Context(), bytes.NewReader(file), int64(len(file)), nil, collect(&one), collect(&two)); err != nil {
+	if err := stream(t.Context(), bytes.NewReader(file), int64(len(file)), nil, line{collect(&one)}, line{collect(&two), collect(&three), collect(&four)}); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(one.Bytes(), file) || !bytes.Equal(two.Bytes(), file) {
+	if !bytes.Equal(one.Bytes(), file) || !bytes.Equal(two.Bytes(), file) || !bytes.Equal(three.Bytes(), file) || !bytes.Equal(four.Bytes(), file) {
 		t.Error("a sink saw something else")
 	}
 
 	failed := errors.New("failed")
+	ignore := func([]byte, int64) error { return nil }
 	for n := range 6 {
 		count := 0
 		err := stream(t.Context(), bytes.NewReader(file), int64(len(file)), nil,
-			func([]byte, int64) error { return nil },
-			func([]byte, int64) error {
+			line{ignore},
+			line{ignore, func([]byte, int64) error {
 				if count++; count > n {
 					return failed
 				}
 				return nil
-			})
+			}, ignore})
 		if !errors.Is(err, failed) {
 			t.Errorf("after %d chunks: error %v", n, err)
 		}
@@ -129,7 +130,7 @@ func TestStream(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, size := range []int64{100, int64(len(file))} {
-		if err := stream(ctx, bytes.NewReader(file), size, nil, func([]byte, int64) error { return nil }); !errors.Is(err, context.Canceled) {
+		if err := stream(ctx, bytes.NewReader(file), size, nil, line{ignore}); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled: error %v", err)
 		}
 	}

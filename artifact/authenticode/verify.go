@@ -74,13 +74,13 @@ func VerifyPE(ctx context.Context, src io.ReaderAt, size int64, opts VerifyOptio
 // sum fills digests, and compares the checksum with the header's.
 func (img *image) sum(ctx context.Context, src io.ReaderAt, digests map[crypto.Hash][]byte, report *Report) error {
 	var total checksum
-	sinks := []sink{func(p []byte, at int64) error { total.add(p); return nil }}
+	lines := []line{{func(p []byte, at int64) error { total.add(p); return nil }}}
 	states := map[crypto.Hash]hash.Hash{}
 	for h := range digests {
 		states[h] = h.New()
-		sinks = append(sinks, img.digest(states[h]))
+		lines = append(lines, line{img.digest(states[h])})
 	}
-	if err := stream(ctx, src, img.tableAt, mask(img.checksumField()), sinks...); err != nil {
+	if err := stream(ctx, src, img.tableAt, mask(img.checksumField()), lines...); err != nil {
 		return err
 	}
 	for h, state := range states {

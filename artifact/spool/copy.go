@@ -45,17 +45,18 @@ func unwrap(src io.ReaderAt, off, n int64) (inner io.ReaderAt, innerOff, innerN 
 
 func copyRange(dst io.Writer, src io.ReaderAt, off, n int64) (int64, error) {
 	if s, ok := src.(*Spool); ok {
-		if s.closed {
-			return 0, os.ErrClosed
+		memory, file, err := s.content()
+		if err != nil {
+			return 0, err
 		}
-		if s.file == nil {
-			if end := off + n; end > s.size || end < off {
+		if file == nil {
+			if end := off + n; end > int64(len(memory)) || end < off {
 				return 0, io.ErrUnexpectedEOF
 			}
-			written, err := dst.Write(s.memory[off : off+n])
+			written, err := dst.Write(memory[off : off+n])
 			return int64(written), err
 		}
-		src = s.file
+		src = file
 	}
 	var written int64
 	if from, ok := src.(*os.File); ok {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 )
 
@@ -72,10 +73,11 @@ type Options struct {
 }
 
 // Spool is a temporary store of bytes that grows as it is written. One
-// goroutine may write, or several may read with ReadAt; not both at once.
-// Close must be called, or memory of the budget and a file are lost.
+// goroutine may write while several read what it has written. Close must be
+// called, once nobody uses the spool, or memory of the budget and a file are lost.
 type Spool struct {
 	options Options
+	mutex   sync.RWMutex // of all below
 	size    int64
 	memory  []byte   // the content while file is nil; len is size
 	file    *os.File // the content once it has grown too large
@@ -92,38 +94,57 @@ func New(o Options) *Spool {
 }
 
 // Size returns the number of bytes: one more than the highest offset written.
-func (s *Spool) Size() int64 { return s.size }
+func (s *Spool) Size() int64 {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	return s.size
+}
 
 // Write appends p at the end.
 func (s *Spool) Write(p []byte) (int, error) {
-	return s.WriteAt(p, s.size)
+	return s.WriteAt(p, s.Size())
 }
 
 // WriteAt writes p at offset off, over what was there. A gap between the
 // former end and off reads as zeros.
 func (s *Spool) WriteAt(p []byte, off int64) (int, error) {
-	if s.closed {
-		return 0, os.ErrClosed
-	}
 	if off < 0 || off > math.MaxInt64-int64(len(p)) {
 		return 0, fmt.Errorf("spool: write of %d bytes at offset %d is out of range", len(p), off)
 	}
+	file, err := s.writeMemory(p, off)
+	switch {
+	case err != nil:
+		return 0, err
+	case file == nil:
+		return len(p), nil
+	}
+	n, err := file.WriteAt(p, off) // readers need not wait for the disk
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.size = max(s.size, off+int64(n))
+	return n, err
+}
+
+// writeMemory writes to memory, or returns the file to write to.
+func (s *Spool) writeMemory(p []byte, off int64) (*os.File, error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.closed {
+		return nil, os.ErrClosed
+	}
 	if len(p) == 0 {
-		return 0, nil
+		return nil, nil
 	}
 	end := off + int64(len(p))
 	if s.file == nil && !s.growMemory(end) {
 		if err := s.spill(); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	if s.file == nil {
 		copy(s.memory[off:end], p)
-		return len(p), nil
 	}
-	n, err := s.file.WriteAt(p, off)
-	s.size = max(s.size, off+int64(n))
-	return n, err
+	return s.file, nil
 }
 
 // growMemory makes room for size bytes in memory, if threshold and budget
@@ -181,6 +202,8 @@ func (s *Spool) dropMemory() {
 
 // ReadAt implements io.ReaderAt.
 func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
 	switch {
 	case s.closed:
 		return 0, os.ErrClosed
@@ -201,13 +224,25 @@ func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// content returns where the bytes are.
+func (s *Spool) content() (memory []byte, file *os.File, err error) {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	if s.closed {
+		return nil, nil, os.ErrClosed
+	}
+	return s.memory, s.file, nil
+}
+
 // Reader returns a reader of all bytes that the spool holds now.
 func (s *Spool) Reader() *io.SectionReader {
-	return io.NewSectionReader(s, 0, s.size)
+	return io.NewSectionReader(s, 0, s.Size())
 }
 
 // Close frees the memory or removes the file. Closing twice is not an error.
 func (s *Spool) Close() error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	if s.closed {
 		return nil
 	}
