@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -40,15 +41,34 @@ func (w *world) work(t *testing.T) {
 	})
 }
 
-// click clicks what the selector finds, once it is there.
-func (b *tab) click(t *testing.T, selector string) {
+// rests waits until what the selector finds can be used as a person would: it is enabled, in sight, covered by nothing, stays where
+// it is, and no script is about to replace it.
+func (b *tab) rests(t *testing.T, selector string) {
 	t.Helper()
-	b.do(t, chromedp.WaitVisible(chromedp.CSS(selector)), chromedp.Click(chromedp.CSS(selector)))
+	b.wait(t, fmt.Sprintf(`(async () => {
+		const element = document.querySelector(%q), frame = () => new Promise(requestAnimationFrame);
+		if (!element || element.matches(":disabled") || document.querySelector(".htmx-request, .htmx-swapping, .htmx-settling")) return false;
+		element.scrollIntoView({block: "center", behavior: "instant"});
+		await frame();
+		const before = element.getBoundingClientRect();
+		await frame();
+		const { x, y, width, height } = element.getBoundingClientRect();
+		return x === before.x && y === before.y && element.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+	})()`, selector))
 }
 
+// click clicks what the selector finds.
+func (b *tab) click(t *testing.T, selector string) {
+	t.Helper()
+	b.rests(t, selector)
+	b.do(t, chromedp.Click(chromedp.CSS(selector)))
+}
+
+// fill types a text into the field that the selector finds.
 func (b *tab) fill(t *testing.T, selector, text string) {
 	t.Helper()
-	b.do(t, chromedp.WaitVisible(chromedp.CSS(selector)), chromedp.SendKeys(chromedp.CSS(selector), text))
+	b.rests(t, selector)
+	b.do(t, chromedp.SendKeys(chromedp.CSS(selector), text))
 }
 
 // press types keys at what has the focus.
@@ -153,6 +173,48 @@ func TestLiveRequestKeepsPlace(t *testing.T) {
 	b.sees(t, "Rita Release denied the request: Not today.")
 	b.wait(t, `document.querySelector("#check-1").open`)
 	b.wait(t, `document.querySelector("#action-Cancel") === null`)
+}
+
+// mouse moves to the middle of what the selector finds, and presses or releases the button there.
+func (b *tab) mouse(t *testing.T, selector string, kind input.DispatchMouseEventType) {
+	t.Helper()
+	at := eval[[2]float64](t, b, fmt.Sprintf(`(({x, y, width, height}) => [x + width / 2, y + height / 2])(document.querySelector(%q).getBoundingClientRect())`, selector))
+	call(t, b, input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: kind, X: at[0], Y: at[1], Button: input.MouseButtonLeft, ClickCount: 1})
+}
+
+// TestClickIsNotLost presses a button while the page changes: what is pressed stays until it is released.
+func TestClickIsNotLost(t *testing.T) {
+	t.Parallel()
+	browser := chromium(t)
+	w := newWorld(t)
+	r := w.request(t, w.Sam, w.Release)
+	b := w.openTab(browser, t, w.Sam)
+
+	b.open(t, w.requestPath(r.ID))
+	b.rests(t, "#check-1 summary")
+	b.mouse(t, "#check-1 summary", input.DispatchMouseEventTypeMousePressed)
+	if _, err := w.Deny(t.Context(), w.Rita, r.ID, "Not today."); err != nil {
+		t.Fatal(err)
+	}
+	b.wait(t, `performance.getEntriesByType("resource").some((e) => e.initiatorType === "xmlhttprequest" && e.responseEnd > 0)`)
+	b.mouse(t, "#check-1 summary", input.DispatchMouseEventTypeMouseReleased)
+	b.sees(t, "Rita Release denied the request: Not today.")
+	b.wait(t, `document.querySelector("#check-1").open`)
+
+	// To leave the field for the file name must not make another list of what is pressed next.
+	b.open(t, w.path("SigningRequests"))
+	eval[bool](t, b, `(document.querySelector("#filter-status").value = "Denied", document.querySelector("#filter-status").dispatchEvent(new Event("change", {bubbles: true})))`)
+	b.wait(t, `location.search.includes("status=Denied")`)
+	b.fill(t, "#filter-file", "setup")
+	b.wait(t, `location.search.includes("file=setup")`)
+	b.rests(t, "#results .cell-main a")
+	eval[bool](t, b, `(document.addEventListener("htmx:beforeRequest", () => { document.body.dataset.asked = "again"; }), true)`)
+	b.mouse(t, "#results .cell-main a", input.DispatchMouseEventTypeMousePressed)
+	if eval[bool](t, b, `document.body.dataset.asked === "again"`) {
+		t.Error("the list is fetched once more when the field loses the focus")
+	}
+	b.mouse(t, "#results .cell-main a", input.DispatchMouseEventTypeMouseReleased)
+	b.sees(t, "Rita Release denied the request: Not today.")
 }
 
 // TestPasskeys adds a passkey on the account page, signs in with it, and accepts an invitation with another one.

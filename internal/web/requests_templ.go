@@ -373,7 +373,7 @@ func listView(x *exchange, d listData) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, "\" hx-trigger=\"submit, change, input changed delay:400ms from:#filter-file\" hx-target=\"#results\" hx-select=\"#results\" hx-swap=\"outerHTML\" hx-push-url=\"true\" hx-sync=\"this:replace\"><div><label for=\"filter-project\">Project or policy</label> <select class=\"form-select\" id=\"filter-project\" name=\"project\"><option value=\"\">All</option> ")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, "\" hx-trigger=\"submit, change from:(.filters select), change from:(.filters [type=checkbox]), input changed delay:400ms from:#filter-file\" hx-target=\"#results\" hx-select=\"#results\" hx-swap=\"outerHTML\" hx-push-url=\"true\" hx-sync=\"this:replace\"><div><label for=\"filter-project\">Project or policy</label> <select class=\"form-select\" id=\"filter-project\" name=\"project\"><option value=\"\">All</option> ")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

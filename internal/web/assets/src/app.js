@@ -111,8 +111,22 @@ document.addEventListener("htmx:afterSettle", (event) => {
 });
 
 // ---- A signing request follows its state -----------------------------------------------------------------------------------------
-// Only while it is seen: an abandoned tab must not keep the session alive.
-let stream;
+// Only while it is seen: an abandoned tab must not keep the session alive. And not between the press and the release of a
+// button: the click would hit nothing.
+let stream, pressed = false, missed = false;
+function release() {
+  pressed = false;
+  if (missed) setTimeout(refreshRequest); // after the click
+  missed = false;
+}
+addEventListener("pointerdown", () => { pressed = true; }, true);
+for (const kind of ["pointerup", "pointercancel", "dragend"]) addEventListener(kind, release, true);
+addEventListener("blur", release); // of the window
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target.id !== "live" || !pressed) return;
+  event.detail.shouldSwap = false;
+  missed = true;
+});
 function follow() {
   stream?.close();
   stream = undefined;
@@ -132,6 +146,7 @@ async function refreshRequest() {
   const open = new Map(all("#live details[id]").map((d) => [d.id, d.open]));
   const focused = document.activeElement?.closest("#live") ? document.activeElement.id : "";
   await htmx.ajax("GET", location.pathname, { target: "#live", select: "#live", swap: "outerHTML" });
+  if (missed) return;
   for (const [id, state] of open) {
     const details = document.getElementById(id);
     if (details) details.open = state || details.open;
