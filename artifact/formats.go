@@ -53,8 +53,9 @@ type container interface {
 	// It returns its size.
 	rebuild(dst io.Writer, replacements map[int]replacement) (int64, error)
 	// compare fails unless the other container, of the same format, is this one
-	// with changes in the content of the named members only.
-	compare(other container, changed map[string]bool) error
+	// with changes in the content of the named members only. When quick, it looks
+	// at the beginning and the end only of what lies unchanged in both.
+	compare(other container, changed map[string]bool, quick bool) error
 }
 
 // replacement is new content of a member.
@@ -70,11 +71,12 @@ type member struct {
 // method is a directive for one file type.
 type method struct {
 	name, element string
-	// sign writes the signed file to dst, and returns its size.
-	sign func(ctx context.Context, dst io.WriterAt, f file, d Directive, o *SignOptions) (MadeSignature, int64, error)
-	// prove fails unless after is before with these signatures and no other
-	// change. All signing methods of a file type share it.
-	prove func(ctx context.Context, before, after file, made []MadeSignature) error
+	// sign writes the signed file to dst, and returns its size. What it returns is
+	// proven: dst holds f with an intact signature, and no other change.
+	sign func(ctx context.Context, dst Output, f file, d Directive, o *SignOptions) (MadeSignature, int64, error)
+	// prove fails unless f has all these signatures, intact: when one is made, those
+	// before it must not suffer. All signing methods of a file type share it.
+	prove func(ctx context.Context, f file, made []MadeSignature) error
 	// verify says what is wrong with the signatures that are there; nothing, if
 	// the list is empty.
 	verify func(ctx context.Context, f file, d Directive, trust Trust) (problems []string, err error)

@@ -17,19 +17,20 @@ import (
 // source is a file before it is read.
 type source struct {
 	random io.ReaderAt                   // for random access, or nil
-	open   func() (io.ReadCloser, error) // reads it; the last Read fails if it is damaged
+	open   func() (io.ReadCloser, error) // reads it; the last Read fails if it is seen to be damaged
 	size   int64
+	plain  bool // nothing tells whether it is damaged
 }
 
 // source is the artifact itself.
 func (s Source) source() source {
 	return source{s.Content, func() (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(s.Content, 0, s.Size)), nil
-	}, s.Size}
+	}, s.Size, true}
 }
 
 func memberSource(c container, member int, size int64) source {
-	return source{c.inPlace(member), func() (io.ReadCloser, error) { return c.open(member) }, size}
+	return source{c.inPlace(member), func() (io.ReadCloser, error) { return c.open(member) }, size, false}
 }
 
 // loaded is a file's content, as far as it was needed.
@@ -56,7 +57,7 @@ func (w *workspace) load(ctx context.Context, src source, need func(head []byte)
 		return c, nil, err
 	}
 	hashed, kept := need(c.head)
-	if !hashed && !kept {
+	if !hashed && (!kept || src.plain) {
 		return c, nil, nil
 	}
 	to := io.Discard

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/countersign-dev/countersign/artifact/authenticode"
@@ -23,7 +22,7 @@ var hashes = map[string]crypto.Hash{
 	"sha512": crypto.SHA512,
 }
 
-func signPE(ctx context.Context, dst io.WriterAt, f file, d Directive, o *SignOptions) (MadeSignature, int64, error) {
+func signPE(ctx context.Context, dst Output, f file, d Directive, o *SignOptions) (MadeSignature, int64, error) {
 	hash, ok := hashes[d.Options["hash-algorithm"]]
 	if !ok {
 		return MadeSignature{}, 0, fmt.Errorf("the hash algorithm %q is unknown", d.Options["hash-algorithm"])
@@ -37,6 +36,12 @@ func signPE(ctx context.Context, dst io.WriterAt, f file, d Directive, o *SignOp
 		Append:      d.Options["append"] == "true" || d.Options["append"] == "1",
 		Timestamper: o.Timestamper,
 	})
+	if err == nil && hash == crypto.SHA1 {
+		// The file as it is has the digest that the file before had, and all but a signature
+		// goes into it (Authenticode_PE.docx, "Calculating the PE Image Hash"). SHA-1 does not
+		// prove any more that they are the same.
+		err = authenticode.OnlySignatureChanged(ctx, f.content, f.size, dst, result.Size)
+	}
 	if err != nil {
 		return MadeSignature{}, 0, err
 	}
@@ -55,18 +60,8 @@ func thumbprint(certificate []byte) string {
 
 // provePE asks of each signature that was made only that it is intact: whether
 // anybody trusts the certificate is not the engine's business.
-//
-// That nothing but signatures changed follows from it: the digest in a signature
-// was computed of the file before, is now computed of the file after, and covers
-// all but what a signature consists of (Authenticode_PE.docx, "Calculating the
-// PE Image Hash"). SHA-1 proves no such thing any more, so that the files are compared.
-func provePE(ctx context.Context, before, after file, made []MadeSignature) error {
-	if !slices.ContainsFunc(made, func(m MadeSignature) bool { return m.HashAlgorithm != "sha1" }) {
-		if err := authenticode.OnlySignatureChanged(ctx, before.content, before.size, after.content, after.size); err != nil {
-			return err
-		}
-	}
-	report, err := authenticode.VerifyPE(ctx, after.content, after.size, authenticode.VerifyOptions{})
+func provePE(ctx context.Context, f file, made []MadeSignature) error {
+	report, err := authenticode.VerifyPE(ctx, f.content, f.size, authenticode.VerifyOptions{})
 	if err != nil {
 		return err
 	}

@@ -12,15 +12,24 @@ type PlanOptions struct {
 	Parameters map[string]string // as the request gave them
 	Strict     bool              // strict mode, also when the configuration does not ask for it
 	Trust      Trust             // for verify directives
-	// HashAll puts the SHA-256 of every file in the plan, not only of those that
-	// a rule matches.
-	HashAll bool
+	Hashes     Hashes
 }
+
+// Hashes says of which files a plan has the SHA-256.
+type Hashes int
+
+const (
+	HashMatched Hashes = iota // the artifact, and files that a rule matches: what another process needs to know them again
+	HashAll                   // every file
+	// HashNone: none, which saves reading what signing reads anyway. Such a plan can be carried
+	// out only on the very Source that it was made of, and the Result has no hashes either.
+	HashNone
+)
 
 // Plan is what a configuration means for one artifact. It marshals to JSON and
 // back without loss. Nothing has been signed yet.
 type Plan struct {
-	ArtifactSHA256      string            `json:"artifactSha256"`      // lower-case hexadecimal
+	ArtifactSHA256      string            `json:"artifactSha256"`      // lower-case hexadecimal; empty with HashNone
 	ConfigurationSHA256 string            `json:"configurationSha256"` // of the XML document
 	Parameters          map[string]string `json:"parameters"`
 	Strict              bool              `json:"strict"`

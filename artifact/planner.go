@@ -93,10 +93,10 @@ func (p *planner) file(ctx context.Context, f *PlannedFile, src source, at strin
 	var found findings
 	content, release, err := p.load(ctx, src, func(head []byte) (hashed, kept bool) {
 		if i == nil { // only strict mode looks into what no rule matches
-			return p.opts.HashAll, p.strict && canOpen(detectType(f.Path, head))
+			return p.opts.Hashes == HashAll, p.strict && canOpen(detectType(f.Path, head))
 		}
 		r := i.rule
-		return true, len(i.restrictions) > 0 || r.rules != nil || p.strict && r.spec.container || hasVerify(r.directives)
+		return p.opts.Hashes != HashNone, len(i.restrictions) > 0 || r.rules != nil || p.strict && r.spec.container || hasVerify(r.directives)
 	})
 	if release != nil {
 		defer release()
@@ -329,7 +329,7 @@ func (p *planner) container(ctx context.Context, f *PlannedFile, content file, a
 			found.add(include, ViolationWrongType, joinPath(at, m.path), "", "the file is a symbolic link")
 		case m.link:
 			f.Files[n].Reason = "it is a symbolic link"
-		case include != nil || p.strict || p.opts.HashAll:
+		case include != nil || p.strict || p.opts.Hashes == HashAll:
 			work = append(work, n)
 		}
 	}

@@ -26,8 +26,8 @@ type SignOptions struct {
 
 // Result describes a signed artifact.
 type Result struct {
-	SHA256 string `json:"sha256"` // of the output, lower-case hexadecimal
-	Size   int64  `json:"size"`   // in bytes
+	SHA256 string `json:"sha256,omitempty"` // of the output, lower-case hexadecimal; empty, as those below, for a plan with HashNone
+	Size   int64  `json:"size"`             // in bytes
 	// Files lists each file that changed, in the plan's order, a container after
 	// its files.
 	Files []SignedFile `json:"files"`
@@ -37,8 +37,8 @@ type Result struct {
 type SignedFile struct {
 	Path         string          `json:"path"` // as in Violation.Path
 	Type         string          `json:"type"`
-	SHA256Before string          `json:"sha256Before"`
-	SHA256After  string          `json:"sha256After"`
+	SHA256Before string          `json:"sha256Before,omitempty"`
+	SHA256After  string          `json:"sha256After,omitempty"`
 	Signatures   []MadeSignature `json:"signatures,omitempty"` // none for a container that only holds signed files
 }
 
@@ -60,9 +60,9 @@ var ErrOtherArtifact = errors.New("artifact: this is not the planned artifact")
 // at a time, and writes the signed artifact to dst, which must be empty.
 //
 // It refuses a plan with violations (ErrViolations), and a source that is not
-// the planned one (ErrOtherArtifact). Before it returns it has verified each
-// signature that it made, and that nothing but what the plan names has changed.
-// When it fails, what dst holds is of no use.
+// the planned one (ErrOtherArtifact). Before it returns it has read what it wrote:
+// each signature that it made is intact, and nothing but what the plan names has
+// changed. When it fails, what dst holds is of no use.
 func Sign(ctx context.Context, plan *Plan, src Source, dst Output, opts SignOptions) (*Result, error) {
 	switch {
 	case plan.Root == nil:
@@ -71,10 +71,12 @@ func Sign(ctx context.Context, plan *Plan, src Source, dst Output, opts SignOpti
 		return nil, fmt.Errorf("%w: %s", ErrViolations, plan.Violations[0].Message)
 	case opts.Key == nil || len(opts.Chain) == 0:
 		return nil, errors.New("artifact: a key and its certificate are required")
+	case plan.hashless() && !plan.madeOf(src):
+		return nil, fmt.Errorf("%w: a plan without hashes can only be carried out on the source it was made of", ErrOtherArtifact)
 	case src.Size != plan.Root.Size:
 		return nil, fmt.Errorf("%w: it has %d bytes, not %d", ErrOtherArtifact, src.Size, plan.Root.Size)
 	}
-	s := &signing{workspace: newWorkspace(opts.Workspace), opts: &opts}
+	s := &signing{workspace: newWorkspace(opts.Workspace), opts: &opts, hashless: plan.hashless()}
 	s.report(0, plan.Root.changing())
 	var result *Result
 	// A source that is not the very one that was planned is hashed whole while it
@@ -100,6 +102,8 @@ func Sign(ctx context.Context, plan *Plan, src Source, dst Output, opts SignOpti
 func (p *Plan) madeOf(src Source) bool {
 	return p.source != nil && reflect.TypeOf(p.source).Comparable() && p.source == src.Content
 }
+
+func (p *Plan) hashless() bool { return p.ArtifactSHA256 == "" }
 
 func matchesPlan(ctx context.Context, want string, src Source) error {
 	digest := sha256.New()
@@ -127,7 +131,8 @@ func (f *PlannedFile) changing() int {
 // signing is one call of Sign.
 type signing struct {
 	*workspace
-	opts *SignOptions
+	opts     *SignOptions
+	hashless bool
 }
 
 // outcome is a changed file.
@@ -144,7 +149,7 @@ func (s *signing) artifact(ctx context.Context, plan *Plan, src Source, dst Outp
 		if _, err := spool.CopyRange(dst, src.Content, 0, src.Size); err != nil {
 			return nil, err
 		}
-		digest, err := hashOf(ctx, file{dst, src.Size})
+		digest, err := s.hash(ctx, file{dst, src.Size})
 		return &Result{SHA256: digest, Size: src.Size}, err
 	}
 	out, err := s.file(ctx, planned, content, "", dst)
@@ -154,7 +159,11 @@ func (s *signing) artifact(ctx context.Context, plan *Plan, src Source, dst Outp
 	return &Result{SHA256: out.sha256, Size: out.size, Files: out.files}, nil
 }
 
-func hashOf(ctx context.Context, f file) (string, error) {
+// hash returns the SHA-256 of a file, or nothing when no hashes are wanted.
+func (s *signing) hash(ctx context.Context, f file) (string, error) {
+	if s.hashless {
+		return "", nil
+	}
 	digest := sha256.New()
 	_, err := copyContext(ctx, digest, io.NewSectionReader(f.content, 0, f.size))
 	return hex.EncodeToString(digest.Sum(nil)), err
@@ -180,7 +189,6 @@ func (s *signing) file(ctx context.Context, planned *PlannedFile, content file, 
 			return nil, err
 		}
 	}
-	unsigned := current
 	var made []MadeSignature
 	var drops []func()
 	defer func() {
@@ -202,18 +210,13 @@ func (s *signing) file(ctx context.Context, planned *PlannedFile, content file, 
 		made = append(made, signature)
 		current = file{to, size}
 	}
+	if len(steps) > 1 {
+		if err := methodOf(steps[0].Method, planned.Type).prove(ctx, current, kept(made, steps)); err != nil {
+			return nil, nameFile(at, fmt.Errorf("the signed file does not verify: %w", err))
+		}
+	}
 	if len(steps) > 0 {
-		err := s.each(ctx, 2, func(ctx context.Context, i int) (err error) {
-			if i == 0 {
-				out.sha256, err = hashOf(ctx, current)
-				return err
-			}
-			if err := methodOf(steps[0].Method, planned.Type).prove(ctx, unsigned, current, kept(made, steps)); err != nil {
-				return fmt.Errorf("the signed file does not verify: %w", err)
-			}
-			return nil
-		})
-		if err != nil {
+		if out.sha256, err = s.hash(ctx, current); err != nil {
 			return nil, nameFile(at, err)
 		}
 	}
@@ -340,23 +343,25 @@ func (s *signing) unpack(ctx context.Context, planned *PlannedFile, c container,
 		return file{}, nil, err
 	}
 	defer stream.Close()
-	digest := sha256.New()
-	var w io.Writer = digest
+	digest, to := sha256.New(), io.Discard
 	f = file{c.inPlace(n), planned.Size}
 	if f.content == nil {
 		var unpacked *spool.Spool
 		unpacked, release = s.spool()
-		f.content, w = unpacked, io.MultiWriter(digest, unpacked)
+		f.content, to = unpacked, unpacked
 	}
-	size, err := copyContext(ctx, w, stream)
-	if err == nil && (size != planned.Size || hex.EncodeToString(digest.Sum(nil)) != planned.SHA256) {
+	if !s.hashless {
+		to = io.MultiWriter(digest, to)
+	}
+	size, err := copyContext(ctx, to, stream)
+	if err == nil && (size != planned.Size || !s.hashless && hex.EncodeToString(digest.Sum(nil)) != planned.SHA256) {
 		err = ErrOtherArtifact
 	}
 	return f, release, err
 }
 
 // provePacked reads a container that was written, checks that it holds what was
-// signed, and otherwise what it held before, and returns its hash.
+// signed, and otherwise what it held before, and returns its hash if wanted.
 func (s *signing) provePacked(ctx context.Context, format *format, before container, packed file, work []int, results []*outcome, changed map[string]bool) (digest string, err error) {
 	after, err := format.open(packed.content, packed.size, s.Limits)
 	if err != nil {
@@ -365,9 +370,9 @@ func (s *signing) provePacked(ctx context.Context, format *format, before contai
 	err = s.each(ctx, len(work)+2, func(ctx context.Context, k int) (err error) {
 		switch k {
 		case 0:
-			return before.compare(after, changed)
+			return before.compare(after, changed, s.hashless)
 		case 1:
-			digest, err = hashOf(ctx, packed)
+			digest, err = s.hash(ctx, packed)
 			return err
 		}
 		return s.provePackedMember(ctx, after, work[k-2], results[k-2])
@@ -381,6 +386,10 @@ func (s *signing) provePackedMember(ctx context.Context, after container, n int,
 		return err
 	}
 	defer stream.Close()
+	if s.hashless { // its CRC-32 has to do, which reading to the end checks
+		_, err := copyContext(ctx, io.Discard, stream)
+		return err
+	}
 	sum := sha256.New()
 	if _, err := copyContext(ctx, sum, stream); err != nil {
 		return err

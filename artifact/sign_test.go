@@ -178,7 +178,7 @@ func TestWriteDescription(t *testing.T) {
 		<pe-file path="a*.exe"><authenticode-sign/></pe-file>
 		<zip-file path="inner.zip"><pe-file path="c.exe"><authenticode-sign/></pe-file></zip-file>
 	</zip-file>`))
-	_, plan, result := signBytes(t, c, "a.zip", content, ecdsaIdentity(), PlanOptions{HashAll: true})
+	_, plan, result := signBytes(t, c, "a.zip", content, ecdsaIdentity(), PlanOptions{Hashes: HashAll})
 	var b bytes.Buffer
 	if err := WriteDescription(&b, plan, result); err != nil {
 		t.Fatal(err)

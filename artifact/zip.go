@@ -76,8 +76,8 @@ func (z *zipContainer) rebuild(dst io.Writer, replacements map[int]replacement) 
 	return patch.WriteTo(dst)
 }
 
-func (z *zipContainer) compare(other container, changed map[string]bool) error {
-	differences, err := ziparchive.Diff(z.archive, other.(*zipContainer).archive)
+func (z *zipContainer) compare(other container, changed map[string]bool, quick bool) error {
+	differences, err := ziparchive.Diff(z.archive, other.(*zipContainer).archive, ziparchive.DiffOptions{Quick: quick})
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,9 @@ import (
 // WriteFile makes a file whole or not at all: write fills a temporary file beside path (opened for reading, too), which
 // takes path's name once its content is on the disk.
 //
-// With replace, an existing regular file is replaced in one step and keeps its permissions, or stays as it is when anything
-// fails; of a symbolic link its target is replaced. Without replace, whatever exists is an error that wraps [fs.ErrExist].
+// With replace, an existing regular file is replaced in one step, once the new content is on the disk, and keeps its
+// permissions, or stays as it is when anything fails; of a symbolic link its target is replaced. Without replace, whatever
+// exists is an error that wraps [fs.ErrExist].
 func WriteFile(path string, replace bool, write func(*os.File) error) error {
 	old, err := existing(path, replace)
 	if err != nil {
@@ -36,7 +37,10 @@ func WriteFile(path string, replace bool, write func(*os.File) error) error {
 	if err == nil {
 		err = write(f)
 	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err == nil && old != nil { // a crash of the system must not take old and new
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	if _, err := existing(path, replace); err != nil {

@@ -62,7 +62,7 @@ func checkReading(t *testing.T, b []byte) {
 		if !bytes.Equal(patched(t, NewPatch(a)), b) {
 			t.Fatal("an unchanged archive is rewritten as other bytes")
 		}
-		if d, err := Diff(a, a); err == nil && len(d) > 0 {
+		if d, err := Diff(a, a, DiffOptions{}); err == nil && len(d) > 0 {
 			t.Fatalf("an archive differs from itself in %v", d)
 		}
 	}
@@ -118,7 +118,7 @@ func checkPatching(t *testing.T, b []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	differences, err := Diff(a, changed)
+	differences, err := Diff(a, changed, DiffOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -141,7 +141,7 @@ with open(out, "wb") as f, zipfile.ZipFile(Stream(f), "w") as z:
 			if !bytes.Equal(contentOf(t, find(b, "bin/tool.exe")), changed) {
 				t.Error("the replaced content is not there")
 			}
-			differences, err := Diff(a, b)
+			differences, err := Diff(a, b, DiffOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -242,7 +242,7 @@ func TestRandomReplacements(t *testing.T) {
 		output := patched(t, p)
 		checkWithGo(t, output)
 		b := openBytes(t, output)
-		differences, err := Diff(a, b)
+		differences, err := Diff(a, b, DiffOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +335,7 @@ func TestDirectoryGap(t *testing.T) {
 	p = NewPatch(b)
 	p.SetDirectoryGap(nil)
 	without := openBytes(t, patched(t, p))
-	if d, err := Diff(a, without); err != nil || len(d) > 0 {
+	if d, err := Diff(a, without, DiffOptions{}); err != nil || len(d) > 0 {
 		t.Errorf("differences %v, %v", d, err)
 	}
 }

@@ -153,7 +153,7 @@ assert z.read("last") == b"3" and z.read("replaced") == b"changed"
 	if err := p.Remove(p.archive.Lookup("huge")); err != nil {
 		t.Fatal(err)
 	}
-	differences, err := Diff(a, openBytes(t, patched(t, p)))
+	differences, err := Diff(a, openBytes(t, patched(t, p)), DiffOptions{})
 	if err != nil || len(differences) != 1 || differences[0].Name != "replaced" {
 		t.Errorf("differences: %v, %v", differences, err)
 	}

@@ -37,7 +37,7 @@ func (p *planCmd) Run(ctx context.Context, io console) error {
 		return err
 	}
 	defer done()
-	plan, err := p.plan(ctx, src, p.Param, trust)
+	plan, err := p.plan(ctx, src, artifact.PlanOptions{Parameters: p.Param, Strict: p.Strict, Trust: trust})
 	if err != nil {
 		return err
 	}

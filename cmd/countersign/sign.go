@@ -151,7 +151,11 @@ func (s *signCmd) Run(ctx context.Context, io console) error {
 		return err
 	}
 	defer done()
-	plan, err := s.plan(ctx, src, s.Param, artifact.Trust{SystemRoots: true})
+	hashes := artifact.HashNone
+	if s.JSON {
+		hashes = artifact.HashMatched
+	}
+	plan, err := s.plan(ctx, src, artifact.PlanOptions{Parameters: s.Param, Strict: s.Strict, Trust: artifact.Trust{SystemRoots: true}, Hashes: hashes})
 	if err != nil {
 		return err
 	}
@@ -182,12 +186,12 @@ func (s *signCmd) Run(ctx context.Context, io console) error {
 	case s.JSON:
 		return writeJSON(io.out, result)
 	}
-	_, err = fmt.Fprintf(io.out, "%s  %d bytes  SHA-256 %s  signed with %q\n", out, result.Size, result.SHA256, chain[0].Subject.String())
+	_, err = fmt.Fprintf(io.out, "%s  %d bytes  signed with %q\n", out, result.Size, chain[0].Subject.String())
 	return err
 }
 
 // plan applies the configuration to an artifact.
-func (c configurationFlags) plan(ctx context.Context, src artifact.Source, params map[string]string, trust artifact.Trust) (*artifact.Plan, error) {
+func (c configurationFlags) plan(ctx context.Context, src artifact.Source, options artifact.PlanOptions) (*artifact.Plan, error) {
 	name := c.Config
 	var text []byte
 	var err error
@@ -204,7 +208,7 @@ func (c configurationFlags) plan(ctx context.Context, src artifact.Source, param
 	if err != nil {
 		return nil, &exitError{exitUsage, configurationError(name, err)}
 	}
-	plan, err := configuration.Plan(ctx, src, artifact.PlanOptions{Parameters: params, Strict: c.Strict, Trust: trust})
+	plan, err := configuration.Plan(ctx, src, options)
 	var wrongParameters artifact.ParameterErrors
 	var unavailable artifact.ConfigurationErrors
 	switch {

@@ -90,6 +90,7 @@ type job struct {
 	project       *Project
 	policy        *Policy
 	certificate   *Certificate
+	system        *TrustedBuildSystem // that vouched for the request; nil: none
 	version       *ConfigurationVersion
 	organization  *Organization
 	needsApproval bool // of a request that was not planned before
@@ -160,6 +161,9 @@ func (s *Service) load(ctx context.Context, tx Tx, j *job) (err error) {
 		return err
 	}
 	if j.certificate, err = tx.Certificate(ctx, r.OrganizationID, j.policy.CertificateID); err != nil {
+		return err
+	}
+	if j.system, err = vouching(ctx, tx, r); err != nil {
 		return err
 	}
 	j.version, err = tx.ConfigurationVersion(ctx, r.OrganizationID, r.ConfigurationID, r.ConfigurationVersion)
@@ -270,7 +274,7 @@ func (s *Service) plan(ctx context.Context, j *job, src artifact.Source) (*artif
 	plan, err := configuration.Plan(ctx, src, artifact.PlanOptions{
 		Workspace: s.workspace(), Parameters: j.request.Parameters,
 		Strict: j.policy.Rules.StrictConfiguration, Trust: trust(j.organization),
-		HashAll: true, // the request's record names every contained file with its hash
+		Hashes: artifact.HashAll, // the request's record names every contained file with its hash
 	})
 	if mistakes := (artifact.ConfigurationErrors)(nil); errors.As(err, &mistakes) {
 		return nil, &Failure{Code: "Configuration", Message: mistakes.Error()}
@@ -373,7 +377,7 @@ func (s *Service) grant(ctx context.Context, j *job, plan *artifact.Plan) (*gran
 		if err := s.load(ctx, tx, j); err != nil {
 			return err
 		}
-		checks := evaluate(now, r, j.project, j.policy, j.certificate)
+		checks := evaluate(now, r, j.project, j.policy, j.certificate, j.system)
 		if err := tx.PutVerifications(ctx, r.ID, checks); err != nil {
 			return err
 		}
