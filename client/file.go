@@ -10,7 +10,7 @@ import (
 )
 
 // WriteFile makes a file whole or not at all: write fills a temporary file beside path (opened for reading, too), which
-// takes path's name once its content is on the disk.
+// takes path's name at the end.
 //
 // With replace, an existing regular file is replaced in one step, once the new content is on the disk, and keeps its
 // permissions, or stays as it is when anything fails; of a symbolic link its target is replaced. Without replace, whatever
