@@ -2,9 +2,6 @@ package e2e
 
 import (
 	"context"
-	"os"
-	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -24,18 +21,9 @@ func TestKillWorkers(t *testing.T) {
 	data := t.TempDir()
 	seeded := startDemo(t, data, "--database", database)
 	seeded.stop(t)
-	// The timestamp authority of another demo serves all.
 	authority := startDemo(t, t.TempDir())
-	shared := []string{"--database", database, "--timestamp", authority.BaseURL + "/Timestamp", "--workers", "2"}
-	serve := launch(t, "serve", data, shared...)
-	serve.State = seeded.State
-	serve.CAFile = filepath.Join(t.TempDir(), "trusted.pem")
-	if err := os.WriteFile(serve.CAFile, slices.Concat(readFile(t, seeded.CAFile), readFile(t, authority.CAFile)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := serve.awaitReady(t); err != nil {
-		t.Fatal(err)
-	}
+	shared := []string{"--database", database, "--timestamp", authority.BaseURL + timestampPath, "--workers", "2"}
+	serve := serveSeeded(t, seeded, authority, data, shared...)
 	startWorker := func() *server.Process {
 		return start(t, append([]string{"worker", "--data", data, "--log-level", "warn"}, shared...)...)
 	}

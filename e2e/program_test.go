@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -140,6 +141,25 @@ func launch(t testing.TB, command, data string, arguments ...string) *instance {
 func startDemo(t testing.TB, data string, arguments ...string) *instance {
 	t.Helper()
 	d := launch(t, "demo", data, arguments...)
+	if err := d.awaitReady(t); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// timestampPath is where a demo's timestamp authority is.
+const timestampPath = "/Timestamp"
+
+// serveSeeded starts a server on the data of a demo that has stopped, and waits until it is ready. Both that demo and the
+// other one, whose authority gives the timestamps, are trusted.
+func serveSeeded(t testing.TB, seeded, authority *instance, data string, arguments ...string) *instance {
+	t.Helper()
+	d := launch(t, "serve", data, arguments...)
+	d.State = seeded.State
+	d.CAFile = filepath.Join(t.TempDir(), "trusted.pem")
+	if err := os.WriteFile(d.CAFile, slices.Concat(readFile(t, seeded.CAFile), readFile(t, authority.CAFile)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.awaitReady(t); err != nil {
 		t.Fatal(err)
 	}

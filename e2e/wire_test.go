@@ -52,12 +52,12 @@ func (a answer) json(t testing.TB) map[string]any {
 }
 
 // do runs curl. {base}, {api}, {org} and {ORG} in the arguments stand for the demo's addresses and organization; {ci},
-// {approver} and {combined} for headers with tokens.
+// {approver}, {admin} and {combined} for headers with tokens.
 func (w *wire) do(args ...string) answer {
 	w.t.Helper()
 	d := w.demo
 	expand := strings.NewReplacer("{base}", d.BaseURL, "{api}", d.APIURL, "{org}", d.OrganizationID, "{ORG}", strings.ToUpper(d.OrganizationID),
-		"{ci}", "Authorization: Bearer "+d.Tokens.CI, "{approver}", "Authorization: Bearer "+d.Tokens.Approver,
+		"{ci}", "Authorization: Bearer "+d.Tokens.CI, "{approver}", "Authorization: Bearer "+d.Tokens.Approver, "{admin}", "Authorization: Bearer "+d.Tokens.Admin,
 		"{combined}", "Authorization: Bearer "+d.Tokens.CI+":"+d.TrustedBuildSystemToken)
 	for i := range args {
 		args[i] = expand.Replace(args[i])
