@@ -1012,6 +1012,32 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
 	AddCustomTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, body AddCustomTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// AddPredefinedTrustedBuildSystemWithBody Add a trusted build system of a known product or service, with a token
+	//
+	// It vouches only for origins on the hosts of its product or service: a signing request whose repository or build lies elsewhere is
+	// refused. Of a service (`GitHub.com`, `GitLab.com`, `AzureDevOps.com`, `AppVeyor.com`) an organization has one, under a fixed slug;
+	// of a product that it runs itself (`Jenkins`, `TeamCity`) it may add several, each with the host of its pages, which never changes.
+	//
+	// The token is in this answer alone.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined (the `AddPredefinedTrustedBuildSystem` operationId).
+	AddPredefinedTrustedBuildSystemWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddPredefinedTrustedBuildSystem Add a trusted build system of a known product or service, with a token
+	//
+	// It vouches only for origins on the hosts of its product or service: a signing request whose repository or build lies elsewhere is
+	// refused. Of a service (`GitHub.com`, `GitLab.com`, `AzureDevOps.com`, `AppVeyor.com`) an organization has one, under a fixed slug;
+	// of a product that it runs itself (`Jenkins`, `TeamCity`) it may add several, each with the host of its pages, which never changes.
+	//
+	// The token is in this answer alone.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined (the `AddPredefinedTrustedBuildSystem` operationId).
+	AddPredefinedTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, body AddPredefinedTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetTrustedBuildSystem A trusted build system
 	//
 	// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug} (the `GetTrustedBuildSystem` operationId).
@@ -3384,6 +3410,52 @@ func (c *Client) AddCustomTrustedBuildSystemWithBody(ctx context.Context, organi
 // Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
 func (c *Client) AddCustomTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, body AddCustomTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAddCustomTrustedBuildSystemRequest(c.Server, organizationID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddPredefinedTrustedBuildSystemWithBody Add a trusted build system of a known product or service, with a token
+//
+// It vouches only for origins on the hosts of its product or service: a signing request whose repository or build lies elsewhere is
+// refused. Of a service (`GitHub.com`, `GitLab.com`, `AzureDevOps.com`, `AppVeyor.com`) an organization has one, under a fixed slug;
+// of a product that it runs itself (`Jenkins`, `TeamCity`) it may add several, each with the host of its pages, which never changes.
+//
+// The token is in this answer alone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined (the `AddPredefinedTrustedBuildSystem` operationId).
+func (c *Client) AddPredefinedTrustedBuildSystemWithBody(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddPredefinedTrustedBuildSystemRequestWithBody(c.Server, organizationID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddPredefinedTrustedBuildSystem Add a trusted build system of a known product or service, with a token
+//
+// It vouches only for origins on the hosts of its product or service: a signing request whose repository or build lies elsewhere is
+// refused. Of a service (`GitHub.com`, `GitLab.com`, `AzureDevOps.com`, `AppVeyor.com`) an organization has one, under a fixed slug;
+// of a product that it runs itself (`Jenkins`, `TeamCity`) it may add several, each with the host of its pages, which never changes.
+//
+// The token is in this answer alone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined (the `AddPredefinedTrustedBuildSystem` operationId).
+func (c *Client) AddPredefinedTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, body AddPredefinedTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddPredefinedTrustedBuildSystemRequest(c.Server, organizationID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -8541,6 +8613,53 @@ func NewAddCustomTrustedBuildSystemRequestWithBody(server string, organizationID
 	return req, nil
 }
 
+// NewAddPredefinedTrustedBuildSystemRequest calls the generic AddPredefinedTrustedBuildSystem builder with application/json body
+func NewAddPredefinedTrustedBuildSystemRequest(server string, organizationID OrganizationID, body AddPredefinedTrustedBuildSystemJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAddPredefinedTrustedBuildSystemRequestWithBody(server, organizationID, "application/json", bodyReader)
+}
+
+// NewAddPredefinedTrustedBuildSystemRequestWithBody constructs an http.Request for the AddPredefinedTrustedBuildSystem method, with any body, and a specified content type
+func NewAddPredefinedTrustedBuildSystemRequestWithBody(server string, organizationID OrganizationID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/TrustedBuildSystems/AddPredefined", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetTrustedBuildSystemRequest constructs an http.Request for the GetTrustedBuildSystem method
 func NewGetTrustedBuildSystemRequest(server string, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug) (*http.Request, error) {
 	var err error
@@ -10407,6 +10526,32 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddCustom (the `AddCustomTrustedBuildSystem` operationId).
 	AddCustomTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, body AddCustomTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*AddCustomTrustedBuildSystemResponse, error)
+
+	// AddPredefinedTrustedBuildSystemWithBodyWithResponse Add a trusted build system of a known product or service, with a token
+	//
+	// It vouches only for origins on the hosts of its product or service: a signing request whose repository or build lies elsewhere is
+	// refused. Of a service (`GitHub.com`, `GitLab.com`, `AzureDevOps.com`, `AppVeyor.com`) an organization has one, under a fixed slug;
+	// of a product that it runs itself (`Jenkins`, `TeamCity`) it may add several, each with the host of its pages, which never changes.
+	//
+	// The token is in this answer alone.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined (the `AddPredefinedTrustedBuildSystem` operationId).
+	AddPredefinedTrustedBuildSystemWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddPredefinedTrustedBuildSystemResponse, error)
+
+	// AddPredefinedTrustedBuildSystemWithResponse Add a trusted build system of a known product or service, with a token
+	//
+	// It vouches only for origins on the hosts of its product or service: a signing request whose repository or build lies elsewhere is
+	// refused. Of a service (`GitHub.com`, `GitLab.com`, `AzureDevOps.com`, `AppVeyor.com`) an organization has one, under a fixed slug;
+	// of a product that it runs itself (`Jenkins`, `TeamCity`) it may add several, each with the host of its pages, which never changes.
+	//
+	// The token is in this answer alone.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined (the `AddPredefinedTrustedBuildSystem` operationId).
+	AddPredefinedTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, body AddPredefinedTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*AddPredefinedTrustedBuildSystemResponse, error)
 
 	// GetTrustedBuildSystemWithResponse A trusted build system
 	//
@@ -14985,6 +15130,61 @@ func (r AddCustomTrustedBuildSystemResponse) ContentType() string {
 	return ""
 }
 
+// AddPredefinedTrustedBuildSystemResponse201Headers the declared response headers of an HTTP 201 response for AddPredefinedTrustedBuildSystem
+type AddPredefinedTrustedBuildSystemResponse201Headers struct {
+	Location string
+}
+
+type AddPredefinedTrustedBuildSystemResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *AddedTrustedBuildSystem
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *AddPredefinedTrustedBuildSystemResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r AddPredefinedTrustedBuildSystemResponse) GetJSON201() *AddedTrustedBuildSystem {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AddPredefinedTrustedBuildSystemResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AddPredefinedTrustedBuildSystemResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AddPredefinedTrustedBuildSystemResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AddPredefinedTrustedBuildSystemResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AddPredefinedTrustedBuildSystemResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetTrustedBuildSystemResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -17593,6 +17793,44 @@ func (c *ClientWithResponses) AddCustomTrustedBuildSystemWithResponse(ctx contex
 		return nil, err
 	}
 	return ParseAddCustomTrustedBuildSystemResponse(rsp)
+}
+
+// AddPredefinedTrustedBuildSystemWithBodyWithResponse Add a trusted build system of a known product or service, with a token
+//
+// It vouches only for origins on the hosts of its product or service: a signing request whose repository or build lies elsewhere is
+// refused. Of a service (`GitHub.com`, `GitLab.com`, `AzureDevOps.com`, `AppVeyor.com`) an organization has one, under a fixed slug;
+// of a product that it runs itself (`Jenkins`, `TeamCity`) it may add several, each with the host of its pages, which never changes.
+//
+// The token is in this answer alone.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined (the `AddPredefinedTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) AddPredefinedTrustedBuildSystemWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddPredefinedTrustedBuildSystemResponse, error) {
+	rsp, err := c.AddPredefinedTrustedBuildSystemWithBody(ctx, organizationID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddPredefinedTrustedBuildSystemResponse(rsp)
+}
+
+// AddPredefinedTrustedBuildSystemWithResponse Add a trusted build system of a known product or service, with a token
+//
+// It vouches only for origins on the hosts of its product or service: a signing request whose repository or build lies elsewhere is
+// refused. Of a service (`GitHub.com`, `GitLab.com`, `AzureDevOps.com`, `AppVeyor.com`) an organization has one, under a fixed slug;
+// of a product that it runs itself (`Jenkins`, `TeamCity`) it may add several, each with the host of its pages, which never changes.
+//
+// The token is in this answer alone.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined (the `AddPredefinedTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) AddPredefinedTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, body AddPredefinedTrustedBuildSystemJSONRequestBody, reqEditors ...RequestEditorFn) (*AddPredefinedTrustedBuildSystemResponse, error) {
+	rsp, err := c.AddPredefinedTrustedBuildSystem(ctx, organizationID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddPredefinedTrustedBuildSystemResponse(rsp)
 }
 
 // GetTrustedBuildSystemWithResponse A trusted build system
@@ -21027,6 +21265,52 @@ func ParseAddCustomTrustedBuildSystemResponse(rsp *http.Response) (*AddCustomTru
 	switch {
 	case rsp.StatusCode == 201:
 		var headers AddCustomTrustedBuildSystemResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAddPredefinedTrustedBuildSystemResponse parses an HTTP response from a AddPredefinedTrustedBuildSystemWithResponse call
+func ParseAddPredefinedTrustedBuildSystemResponse(rsp *http.Response) (*AddPredefinedTrustedBuildSystemResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AddPredefinedTrustedBuildSystemResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest AddedTrustedBuildSystem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers AddPredefinedTrustedBuildSystemResponse201Headers
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri"}); err != nil {

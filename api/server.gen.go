@@ -296,6 +296,9 @@ type ServerInterface interface {
 	// AddCustomTrustedBuildSystem Add a trusted build system with a token
 	// (POST /v1/{organizationId}/TrustedBuildSystems/AddCustom)
 	AddCustomTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
+	// AddPredefinedTrustedBuildSystem Add a trusted build system of a known product or service, with a token
+	// (POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined)
+	AddPredefinedTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
 	// GetTrustedBuildSystem A trusted build system
 	// (GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug})
 	GetTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug)
@@ -4182,6 +4185,32 @@ func (siw *ServerInterfaceWrapper) AddCustomTrustedBuildSystem(w http.ResponseWr
 	handler.ServeHTTP(w, r)
 }
 
+// AddPredefinedTrustedBuildSystem operation middleware
+func (siw *ServerInterfaceWrapper) AddPredefinedTrustedBuildSystem(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AddPredefinedTrustedBuildSystem(w, r, organizationID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetTrustedBuildSystem operation middleware
 func (siw *ServerInterfaceWrapper) GetTrustedBuildSystem(w http.ResponseWriter, r *http.Request) {
 
@@ -4996,6 +5025,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit", wrapper.EditTrustedBuildSystem)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken", wrapper.RegenerateTrustedBuildSystemToken)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/AddCustom", wrapper.AddCustomTrustedBuildSystem)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/AddPredefined", wrapper.AddPredefinedTrustedBuildSystem)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/UserGroups", wrapper.ListUserGroups)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/UserGroups", wrapper.CreateUserGroup)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/UserGroups/{groupId}", wrapper.GetUserGroup)
@@ -8955,6 +8985,54 @@ func (response AddCustomTrustedBuildSystemdefaultApplicationProblemPlusJSONRespo
 	return err
 }
 
+type AddPredefinedTrustedBuildSystemRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	Body           *AddPredefinedTrustedBuildSystemJSONRequestBody
+}
+
+type AddPredefinedTrustedBuildSystemResponseObject interface {
+	VisitAddPredefinedTrustedBuildSystemResponse(w http.ResponseWriter) error
+}
+
+type AddPredefinedTrustedBuildSystem201ResponseHeaders struct {
+	Location string
+}
+
+type AddPredefinedTrustedBuildSystem201JSONResponse struct {
+	Body    AddedTrustedBuildSystem
+	Headers AddPredefinedTrustedBuildSystem201ResponseHeaders
+}
+
+func (response AddPredefinedTrustedBuildSystem201JSONResponse) VisitAddPredefinedTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddPredefinedTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AddPredefinedTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse) VisitAddPredefinedTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetTrustedBuildSystemRequestObject struct {
 	OrganizationID         OrganizationID         `json:"organizationId"`
 	TrustedBuildSystemSlug TrustedBuildSystemSlug `json:"trustedBuildSystemSlug"`
@@ -9927,6 +10005,9 @@ type StrictServerInterface interface {
 	// AddCustomTrustedBuildSystem Add a trusted build system with a token
 	// (POST /v1/{organizationId}/TrustedBuildSystems/AddCustom)
 	AddCustomTrustedBuildSystem(ctx context.Context, request AddCustomTrustedBuildSystemRequestObject) (AddCustomTrustedBuildSystemResponseObject, error)
+	// AddPredefinedTrustedBuildSystem Add a trusted build system of a known product or service, with a token
+	// (POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined)
+	AddPredefinedTrustedBuildSystem(ctx context.Context, request AddPredefinedTrustedBuildSystemRequestObject) (AddPredefinedTrustedBuildSystemResponseObject, error)
 	// GetTrustedBuildSystem A trusted build system
 	// (GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug})
 	GetTrustedBuildSystem(ctx context.Context, request GetTrustedBuildSystemRequestObject) (GetTrustedBuildSystemResponseObject, error)
@@ -12848,6 +12929,39 @@ func (sh *strictHandler) AddCustomTrustedBuildSystem(w http.ResponseWriter, r *h
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(AddCustomTrustedBuildSystemResponseObject); ok {
 		if err := validResponse.VisitAddCustomTrustedBuildSystemResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AddPredefinedTrustedBuildSystem operation middleware
+func (sh *strictHandler) AddPredefinedTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID) {
+	var request AddPredefinedTrustedBuildSystemRequestObject
+
+	request.OrganizationID = organizationID
+
+	var body AddPredefinedTrustedBuildSystemJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AddPredefinedTrustedBuildSystem(ctx, request.(AddPredefinedTrustedBuildSystemRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AddPredefinedTrustedBuildSystem")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AddPredefinedTrustedBuildSystemResponseObject); ok {
+		if err := validResponse.VisitAddPredefinedTrustedBuildSystemResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -305,6 +305,22 @@ type AddCustomTrustedBuildSystem struct {
 	Slug        string  `json:"slug"`
 }
 
+// AddPredefinedTrustedBuildSystem defines model for AddPredefinedTrustedBuildSystem.
+type AddPredefinedTrustedBuildSystem struct {
+	// BuildHost Of a product that the organization runs itself: the host of its pages, with its port unless that is 443, such as `jenkins.acme.example`.
+	BuildHost   string `json:"buildHost,omitempty,omitzero"`
+	Description string `json:"description,omitempty,omitzero"`
+
+	// Name Likewise.
+	Name string `json:"name,omitempty,omitzero"`
+
+	// Slug Of a product that the organization runs itself; when absent, that of the product.
+	Slug string `json:"slug,omitempty,omitzero"`
+
+	// Type In any case.
+	Type string `json:"type"`
+}
+
 // AddedTrustedBuildSystem defines model for AddedTrustedBuildSystem.
 type AddedTrustedBuildSystem struct {
 	TrustedBuildSystem      TrustedBuildSystem `json:"trustedBuildSystem"`
@@ -866,7 +882,7 @@ type EditSigningPolicy struct {
 	Version int `json:"version,omitempty,omitzero"`
 }
 
-// EditTrustedBuildSystem What is absent stays as it is.
+// EditTrustedBuildSystem What is absent stays as it is. Slug and name of a predefined service are fixed.
 type EditTrustedBuildSystem struct {
 	Description *string `json:"description,omitempty"`
 	Name        *string `json:"name,omitempty"`
@@ -1573,18 +1589,23 @@ type SystemInfo struct {
 
 // TrustedBuildSystem defines model for TrustedBuildSystem.
 type TrustedBuildSystem struct {
+	// BuildHosts Hosts of the builds that it may vouch for; absent: any.
+	BuildHosts  []string  `json:"buildHosts,omitempty,omitzero"`
 	CreatedAt   time.Time `json:"createdAt"`
 	Description string    `json:"description"`
 	Link        string    `json:"link"`
 	Name        string    `json:"name"`
-	Slug        string    `json:"slug"`
+
+	// RepositoryHosts Hosts of the repositories that it may vouch for; absent: any.
+	RepositoryHosts []string `json:"repositoryHosts,omitempty,omitzero"`
+	Slug            string   `json:"slug"`
 
 	// TrustedBuildSystemID A GUID; always lower-case in answers.
 	//
 	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 	TrustedBuildSystemID ID `json:"trustedBuildSystemId"`
 
-	// Type `Custom`, or the name of a connector.
+	// Type `Custom`, or the type of a predefined one.
 	Type string `json:"type"`
 
 	// Version Rises with every change.
@@ -2118,6 +2139,9 @@ type DenySigningRequestJSONRequestBody = Decision
 
 // AddCustomTrustedBuildSystemJSONRequestBody defines body for AddCustomTrustedBuildSystem for application/json ContentType.
 type AddCustomTrustedBuildSystemJSONRequestBody = AddCustomTrustedBuildSystem
+
+// AddPredefinedTrustedBuildSystemJSONRequestBody defines body for AddPredefinedTrustedBuildSystem for application/json ContentType.
+type AddPredefinedTrustedBuildSystemJSONRequestBody = AddPredefinedTrustedBuildSystem
 
 // EditTrustedBuildSystemJSONRequestBody defines body for EditTrustedBuildSystem for application/json ContentType.
 type EditTrustedBuildSystemJSONRequestBody = EditTrustedBuildSystem

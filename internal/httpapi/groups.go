@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/countersign-dev/countersign/api"
-	"github.com/countersign-dev/countersign/internal/auth"
 	"github.com/countersign-dev/countersign/internal/signing"
 )
 
@@ -103,79 +102,4 @@ func (s *service) ModifyUserGroupMembers(ctx context.Context, r api.ModifyUserGr
 		return signing.GroupEdit{Members: &members, Version: g.Version}
 	})
 	return reply[api.ModifyUserGroupMembersResponseObject](api.ModifyUserGroupMembers200JSONResponse(g), err)
-}
-
-func buildSystemOf(l links, t *signing.TrustedBuildSystem) api.TrustedBuildSystem {
-	return api.TrustedBuildSystem{TrustedBuildSystemID: string(t.ID), Slug: t.Slug, Name: t.Name, Description: t.Description, Type: t.Type,
-		CreatedAt: t.CreatedAt, Link: l.resource(string(t.OrganizationID), "TrustedBuildSystems", t.Slug), Version: t.Version}
-}
-
-// buildSystem finds a trusted build system by slug.
-func (s *service) buildSystem(ctx context.Context, slug string) (*signing.TrustedBuildSystem, error) {
-	list, err := s.signing.TrustedBuildSystems(ctx, actorOf(ctx))
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(list, func(t *signing.TrustedBuildSystem) bool { return strings.EqualFold(t.Slug, slug) })
-	if i < 0 {
-		return nil, signing.Errorf(signing.KindNotFound, "There is no trusted build system with slug '%s'.", truncate(slug, 100))
-	}
-	return list[i], nil
-}
-
-// ListTrustedBuildSystems lists the trusted build systems.
-func (s *service) ListTrustedBuildSystems(ctx context.Context, _ api.ListTrustedBuildSystemsRequestObject) (api.ListTrustedBuildSystemsResponseObject, error) {
-	list, err := s.signing.TrustedBuildSystems(ctx, actorOf(ctx))
-	if err != nil {
-		return nil, err
-	}
-	answer := api.ListTrustedBuildSystems200JSONResponse{}
-	for _, t := range list {
-		answer = append(answer, buildSystemOf(exchangeOf(ctx).links, t))
-	}
-	return answer, nil
-}
-
-// GetTrustedBuildSystem returns a trusted build system.
-func (s *service) GetTrustedBuildSystem(ctx context.Context, r api.GetTrustedBuildSystemRequestObject) (api.GetTrustedBuildSystemResponseObject, error) {
-	t, err := s.buildSystem(ctx, r.TrustedBuildSystemSlug)
-	if err != nil {
-		return nil, err
-	}
-	return api.GetTrustedBuildSystem200JSONResponse(buildSystemOf(exchangeOf(ctx).links, t)), nil
-}
-
-// AddCustomTrustedBuildSystem adds a trusted build system with a token.
-func (s *service) AddCustomTrustedBuildSystem(ctx context.Context, r api.AddCustomTrustedBuildSystemRequestObject) (api.AddCustomTrustedBuildSystemResponseObject, error) {
-	a := actorOf(ctx)
-	t, err := s.signing.AddTrustedBuildSystem(ctx, a, signing.TrustedBuildSystemEdit{Slug: &r.Body.Slug, Name: &r.Body.Name, Description: r.Body.Description})
-	if err != nil {
-		return nil, err
-	}
-	token, _, err := s.auth.IssueToken(ctx, a, signing.BuildSystemToken, t.ID, auth.TokenOptions{})
-	if err != nil {
-		return nil, err
-	}
-	body := api.AddedTrustedBuildSystem{TrustedBuildSystem: buildSystemOf(exchangeOf(ctx).links, t), TrustedBuildSystemToken: token}
-	return api.AddCustomTrustedBuildSystem201JSONResponse{Body: body, Headers: api.AddCustomTrustedBuildSystem201ResponseHeaders{Location: body.TrustedBuildSystem.Link}}, nil
-}
-
-// EditTrustedBuildSystem changes a trusted build system.
-func (s *service) EditTrustedBuildSystem(ctx context.Context, r api.EditTrustedBuildSystemRequestObject) (api.EditTrustedBuildSystemResponseObject, error) {
-	b := r.Body
-	t, err := s.signing.EditTrustedBuildSystem(ctx, actorOf(ctx), r.TrustedBuildSystemSlug, signing.TrustedBuildSystemEdit{Slug: b.Slug, Name: b.Name, Description: b.Description, Version: b.Version})
-	if err != nil {
-		return nil, err
-	}
-	return api.EditTrustedBuildSystem200JSONResponse(buildSystemOf(exchangeOf(ctx).links, t)), nil
-}
-
-// RegenerateTrustedBuildSystemToken replaces the tokens of a trusted build system by a new one.
-func (s *service) RegenerateTrustedBuildSystemToken(ctx context.Context, r api.RegenerateTrustedBuildSystemTokenRequestObject) (api.RegenerateTrustedBuildSystemTokenResponseObject, error) {
-	t, err := s.buildSystem(ctx, r.TrustedBuildSystemSlug)
-	if err != nil {
-		return nil, err
-	}
-	token, _, err := s.auth.RegenerateToken(ctx, actorOf(ctx), signing.BuildSystemToken, t.ID, "", auth.TokenOptions{})
-	return reply[api.RegenerateTrustedBuildSystemTokenResponseObject](api.RegenerateTrustedBuildSystemToken200JSONResponse{TrustedBuildSystemToken: token}, err)
 }

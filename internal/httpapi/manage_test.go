@@ -428,6 +428,20 @@ func TestManageBuildSystems(t *testing.T) {
 	if resp := w.as(t, globalAdmin, "POST", "/TrustedBuildSystems/gitlab/Edit", jsonBody(`{"slug":"jenkins"}`)); resp.StatusCode != 400 && resp.StatusCode != 409 {
 		t.Errorf("a slug that is taken: %d", resp.StatusCode)
 	}
+	known := post[api.AddedTrustedBuildSystem](t, w, globalAdmin, "/TrustedBuildSystems/addpredefined", `{"type":"github.com"}`, 201)
+	if s := known.TrustedBuildSystem; s.Type != "GitHub.com" || s.Slug != "github.com" || !slices.Equal(s.BuildHosts, []string{"github.com"}) || !strings.HasPrefix(known.TrustedBuildSystemToken, "cst_") {
+		t.Errorf("predefined: %+v", known)
+	}
+	w.refuse(t, globalAdmin, "/TrustedBuildSystems/AddPredefined", `{"type":"Jenkins"}`, 400, "BuildHost")
+	w.refuse(t, globalAdmin, "/TrustedBuildSystems/AddPredefined", `{}`, 400, "Type")
+	w.refuse(t, globalAdmin, "/TrustedBuildSystems/github.com/Edit", `{"name":"G"}`, 400, "Name")
+	decodeBody[api.IssuedBuildSystemToken](t, w.as(t, globalAdmin, "POST", "/TrustedBuildSystems/github.com/RegenerateTrustedBuildSystemToken", body{}), 200)
+	if list := get[[]api.TrustedBuildSystem](t, w, globalAdmin, "/TrustedBuildSystems"); len(list) != 3 {
+		t.Errorf("list: %+v", list)
+	}
+	if links := post[[]api.TrustedBuildSystem](t, w, globalAdmin, "/Projects/demo/TrustedBuildSystemLinks", `{"trustedBuildSystemSlug":"GitHub.com"}`, 200); len(links) != 2 {
+		t.Errorf("links: %+v", links)
+	}
 	wantProblem(t, w.as(t, globalAdmin, "GET", "/TrustedBuildSystems/nonsense", body{}), 404)
 }
 

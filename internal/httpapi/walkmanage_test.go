@@ -70,6 +70,10 @@ var managementWalks = map[string]walk{
 	"POST /v1/{organizationId}/TrustedBuildSystems/AddCustom": {
 		path: fixed("/TrustedBuildSystems/AddCustom"), body: jsonBody(`{"slug":"$NEW","name":"x"}`), ok: 201, may: globalAdmins, abroad: 201,
 	},
+	"POST /v1/{organizationId}/TrustedBuildSystems/AddPredefined": {
+		path: fixed("/TrustedBuildSystems/AddPredefined"), ok: 201, may: globalAdmins, abroad: 201,
+		body: jsonBody(`{"type":"Jenkins","slug":"$NEW","buildHost":"ci.acme.example"}`),
+	},
 	"GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}": {path: fixed("/TrustedBuildSystems/jenkins"), may: systemSeers},
 	"POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit": {
 		path: fixed("/TrustedBuildSystems/jenkins/Edit"), body: jsonBody(`{"description":"x"}`), may: globalAdmins,

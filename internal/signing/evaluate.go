@@ -11,9 +11,10 @@ import (
 	"time"
 )
 
-// evaluate checks a request against its signing policy and certificate as they are now. It is pure: the same inputs give
-// the same verifications. It runs when a request is submitted, when it is approved and again before it is signed.
-func evaluate(now time.Time, r *Request, project *Project, policy *Policy, certificate *Certificate) []Verification {
+// evaluate checks a request against its signing policy and certificate as they are now. system is the trusted build system
+// that vouched for the request, nil when there is none. It is pure: the same inputs give the same verifications. It runs when
+// a request is submitted and again before it is signed.
+func evaluate(now time.Time, r *Request, project *Project, policy *Policy, certificate *Certificate, system *TrustedBuildSystem) []Verification {
 	e := evaluation{now: now}
 	e.check("Active", project.Active && policy.Active,
 		fmt.Sprintf("Project '%s' and signing policy '%s' are active.", project.Slug, policy.Slug),
@@ -23,20 +24,8 @@ func evaluate(now time.Time, r *Request, project *Project, policy *Policy, certi
 	e.restrictions(policy, certificate)
 
 	rules := policy.Rules
-	wantsSystem := rules.RequireTrustedBuildSystem || rules.VerifyOrigin
-	if !wantsSystem {
-		e.skip("TrustedBuildSystem", "The signing policy does not ask for a trusted build system.")
-	} else {
-		linked := slices.Contains(project.TrustedBuildSystems, r.TrustedBuildSystemID)
-		e.check("TrustedBuildSystem", r.TrustedBuildSystemID != "" && linked,
-			"The request came from a trusted build system that is linked to the project.",
-			map[bool]string{
-				true:  "The request did not come from a trusted build system.",
-				false: "The request came from a trusted build system that is not linked to the project.",
-			}[r.TrustedBuildSystemID == ""],
-			"Submit with the token of a trusted build system that is linked to the project.",
-			input("trusted build system", string(r.TrustedBuildSystemID)))
-	}
+	e.buildSystem(r, project, rules, system)
+	e.hosts(r.Origin, system)
 	if !rules.VerifyOrigin {
 		e.skip("Repository", "The signing policy does not ask for a verified origin.")
 		e.skip("Branch", "The signing policy does not ask for a verified origin.")
@@ -85,8 +74,59 @@ func (e *evaluation) check(name string, ok bool, passed, failed, remedy string, 
 	e.done = append(e.done, v)
 }
 
-func (e *evaluation) skip(name, why string) {
-	e.done = append(e.done, Verification{Name: name, Result: NotRequired, Explanation: why, At: e.now})
+func (e *evaluation) skip(name, why string, inputs ...VerificationInput) {
+	e.done = append(e.done, Verification{Name: name, Result: NotRequired, Explanation: why, Inputs: inputs, At: e.now})
+}
+
+// buildSystem checks who vouches for the request, and names it.
+func (e *evaluation) buildSystem(r *Request, project *Project, rules PolicyRules, system *TrustedBuildSystem) {
+	name := string(r.TrustedBuildSystemID) // of one that is gone
+	if system != nil {
+		name = system.display()
+	}
+	if !rules.WantsBuildSystem() {
+		if system == nil {
+			e.skip("TrustedBuildSystem", "The signing policy does not ask for a trusted build system.")
+		} else {
+			e.skip("TrustedBuildSystem", "The signing policy does not ask for a trusted build system; one vouched for the request all the same.",
+				input("trusted build system", name))
+		}
+		return
+	}
+	failed := ""
+	switch {
+	case r.TrustedBuildSystemID == "":
+		failed = "The request did not come from a trusted build system."
+	case system == nil:
+		failed = "The trusted build system that the request came from was deleted."
+	case !slices.Contains(project.TrustedBuildSystems, system.ID):
+		failed = fmt.Sprintf("The request came from the trusted build system %s, which is not linked to the project.", name)
+	}
+	e.check("TrustedBuildSystem", failed == "",
+		fmt.Sprintf("The trusted build system %s, which is linked to the project, vouched for the request.", name),
+		failed, "Submit with the token of a trusted build system that is linked to the project.", input("trusted build system", name))
+}
+
+// hosts checks that a build system that belongs to certain hosts vouches for an origin there.
+func (e *evaluation) hosts(o *Origin, system *TrustedBuildSystem) {
+	if o == nil || system == nil || len(system.RepositoryHosts())+len(system.BuildHosts()) == 0 {
+		return
+	}
+	repository := o.RepositoryURL == "" || onHosts(urlHost(repositoryKey(o.RepositoryURL)), system.RepositoryHosts())
+	build := o.BuildURL == "" || onHosts(urlHost(o.BuildURL), system.BuildHosts())
+	hosts := func(list []string) string {
+		if len(list) == 0 {
+			return "any"
+		}
+		return strings.Join(list, ", ")
+	}
+	e.check("BuildSystemHosts", repository && build,
+		fmt.Sprintf("The origin lies on the hosts that the trusted build system %s may vouch for.", system.display()),
+		fmt.Sprintf("The trusted build system %s cannot vouch for this %s: it is on another host.", system.display(), map[bool]string{true: "build", false: "repository"}[repository]),
+		"Send the origin of the build that runs there, or add a trusted build system for the other host and link it to the project.",
+		input("trusted build system", system.display()),
+		input("repository", o.RepositoryURL), input("hosts of repositories", hosts(system.RepositoryHosts())),
+		input("build", o.BuildURL), input("hosts of builds", hosts(system.BuildHosts())))
 }
 
 func (e *evaluation) certificate(c *Certificate) {

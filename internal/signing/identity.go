@@ -209,15 +209,3 @@ type Session struct {
 	UserAgent      string
 	Address        string
 }
-
-// TrustedBuildSystem is a CI system whose word about an artifact's origin the organization accepts.
-type TrustedBuildSystem struct {
-	ID             ID        `json:"id"`
-	OrganizationID ID        `json:"organizationId"`
-	Slug           string    `json:"slug"`
-	Name           string    `json:"name"`
-	Description    string    `json:"description"`
-	Type           string    `json:"type"` // "Custom" or the name of a predefined connector, such as "GitHub.com"
-	CreatedAt      time.Time `json:"createdAt"`
-	Version        int       `json:"version"`
-}

@@ -306,7 +306,9 @@ func TestFinalMails(t *testing.T) {
 	if _, err := w.EditPolicy(ctx, w.Admin, "app", "mails", signing.PolicyEdit{Rules: &signing.PolicyRules{VerifyOrigin: true}}); err != nil {
 		t.Fatal(err)
 	}
-	w.submitAs(t, w.Stranger, "mails")
+	vouched := w.Stranger
+	vouched.TrustedBuildSystemID = w.BuildSystem
+	w.submitAs(t, vouched, "mails") // with no origin
 	w.deliverAll(t)
 	reasons := []string{o.mail[0].Notice.Reason, o.mail[1].Notice.Reason, o.mail[2].Notice.Reason}
 	if reasons[0] != "my mistake" || !strings.Contains(reasons[1], "bad.exe") || !strings.Contains(reasons[2], "The signing policy refuses") {

@@ -82,6 +82,10 @@ type PolicyRules struct {
 	Notifications NotificationLevel `json:"notifications,omitempty"`
 }
 
+// WantsBuildSystem reports whether a trusted build system has to vouch for the policy's requests: only its word about an
+// origin counts. Nobody submits to such a policy without one; whoever may submit may resubmit what one vouched for.
+func (r PolicyRules) WantsBuildSystem() bool { return r.RequireTrustedBuildSystem || r.VerifyOrigin }
+
 // Certificate is a signing certificate together with the key that it belongs to.
 type Certificate struct {
 	ID             ID                      `json:"id"`

@@ -197,10 +197,14 @@ func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request,
 	if err != nil {
 		return fmt.Errorf("certificate of signing policy '%s': %w", t.policy.Slug, err)
 	}
-	if t.policy.Rules.RequireTrustedBuildSystem && r.TrustedBuildSystemID == "" {
-		return Errorf(KindForbidden, "Signing policy '%s' takes signing requests only from a trusted build system: send 'Authorization: Bearer <apiToken>:<trustedBuildSystemToken>' from a build system that is linked to project '%s'.", t.policy.Slug, t.project.Slug)
+	if t.policy.Rules.WantsBuildSystem() && r.TrustedBuildSystemID == "" {
+		return noBuildSystem(a, r, t)
 	}
-	verifications := evaluate(s.now(), r, t.project, t.policy, certificate)
+	system, err := vouching(ctx, tx, r)
+	if err != nil {
+		return err
+	}
+	verifications := evaluate(s.now(), r, t.project, t.policy, certificate, system)
 	if failure := policyFailure(verifications); failure != nil {
 		s.finish(r, WorkflowProcessingFailed, failure)
 	} else if r.AwaitsUpload() {
@@ -227,6 +231,21 @@ func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request,
 		data["failure"] = r.Failure
 	}
 	return s.record(ctx, tx, a, "SigningRequest.Submitted", requestObject(r), data)
+}
+
+// noBuildSystem refuses a request that no trusted build system vouches for, under a policy that wants one. People in front of
+// a page cannot submit to such a policy at all. An API token of theirs counts as much as one of a CI user: what matters is
+// that the build system's own token came with it (wire contract, section 2.1). A resubmit is judged by who vouched for its
+// original, so people may resubmit.
+func noBuildSystem(a Actor, r *Request, t *resolved) error {
+	switch {
+	case r.OriginalID != "":
+		return Errorf(KindForbidden, "Signing policy '%s' takes only what a trusted build system vouches for, and none did for the original signing request: submit the artifact again from a build system that is linked to project '%s'.", t.policy.Slug, t.project.Slug)
+	case a.Kind == Interactive:
+		return Errorf(KindForbidden, "Interactive users cannot submit to signing policy '%s': it takes signing requests only from a trusted build system. Let a build system that is linked to project '%s' submit, with 'Authorization: Bearer <apiToken>:<trustedBuildSystemToken>'.", t.policy.Slug, t.project.Slug)
+	default:
+		return Errorf(KindForbidden, "Signing policy '%s' takes signing requests only from a trusted build system: send 'Authorization: Bearer <apiToken>:<trustedBuildSystemToken>' from a build system that is linked to project '%s'.", t.policy.Slug, t.project.Slug)
+	}
 }
 
 func submittedData(r *Request, t *resolved) map[string]any {

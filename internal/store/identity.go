@@ -231,11 +231,11 @@ func (x *tx) DeleteGroup(ctx context.Context, org, id signing.ID) error {
 	return err
 }
 
-const buildSystemColumns = "id, organization_id, slug, name, description, type, created_at, version"
+const buildSystemColumns = "id, organization_id, slug, name, description, type, build_host, created_at, version"
 
 func scanBuildSystem(s scanner) (*signing.TrustedBuildSystem, error) {
 	t := &signing.TrustedBuildSystem{}
-	return t, s.Scan(&t.ID, &t.OrganizationID, &t.Slug, &t.Name, &t.Description, &t.Type, timeColumn{&t.CreatedAt}, &t.Version)
+	return t, s.Scan(&t.ID, &t.OrganizationID, &t.Slug, &t.Name, &t.Description, &t.Type, &t.BuildHost, timeColumn{&t.CreatedAt}, &t.Version)
 }
 
 func (x *tx) TrustedBuildSystem(ctx context.Context, org, id signing.ID) (*signing.TrustedBuildSystem, error) {
@@ -258,13 +258,13 @@ func (x *tx) TrustedBuildSystems(ctx context.Context, org signing.ID) ([]*signin
 func (x *tx) InsertTrustedBuildSystem(ctx context.Context, t *signing.TrustedBuildSystem) error {
 	t.Version = 1
 	return x.q.insert(ctx, "A trusted build system with this slug exists.",
-		"INSERT INTO trusted_build_systems ("+buildSystemColumns+", slug_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-		text(t.ID), text(t.OrganizationID), t.Slug, t.Name, t.Description, t.Type, micros(t.CreatedAt), t.Version, fold(t.Slug))
+		"INSERT INTO trusted_build_systems ("+buildSystemColumns+", slug_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+		text(t.ID), text(t.OrganizationID), t.Slug, t.Name, t.Description, t.Type, t.BuildHost, micros(t.CreatedAt), t.Version, fold(t.Slug))
 }
 
 func (x *tx) UpdateTrustedBuildSystem(ctx context.Context, t *signing.TrustedBuildSystem) error {
 	return x.q.update(ctx, "trusted build system", &t.Version,
 		"UPDATE trusted_build_systems SET slug = $1, slug_key = $2, name = $3, description = $4, type = $5, "+
-			"version = version + 1 WHERE id = $6 AND organization_id = $7 AND version = $8",
-		t.Slug, fold(t.Slug), t.Name, t.Description, t.Type, text(t.ID), text(t.OrganizationID), t.Version)
+			"build_host = $6, version = version + 1 WHERE id = $7 AND organization_id = $8 AND version = $9",
+		t.Slug, fold(t.Slug), t.Name, t.Description, t.Type, t.BuildHost, text(t.ID), text(t.OrganizationID), t.Version)
 }
