@@ -27,13 +27,23 @@ const template = "countersign_template"
 
 // server is the test process's server.
 var server struct {
-	once  sync.Once
-	err   error
-	dir   string
-	stdin io.Closer // the server ends when it closes, as it does when this process ends
+	once sync.Once
+	err  error
+	*process
 
 	mu    sync.Mutex // PostgreSQL copies a template for one database at a time
 	count int
+}
+
+// process is a running server.
+type process struct {
+	socket string        // directory
+	stdin  io.Closer     // the server ends when it closes, as it does when this process ends
+	ended  chan struct{} // closed when the server ended
+}
+
+func (p *process) url(database string) string {
+	return "postgres://postgres@/" + database + "?host=" + p.socket
 }
 
 // errMissing: no server binaries are installed.
@@ -43,13 +53,12 @@ var errMissing = errors.New("no PostgreSQL server found in /usr/lib/postgresql/*
 // PostgreSQL the test is skipped, or fails when the environment has CI set.
 func URL(t testing.TB) string {
 	t.Helper()
-	server.once.Do(func() { server.err = start() })
-	if errors.Is(server.err, errMissing) && os.Getenv("CI") == "" {
-		t.Skipf("SKIPPED WITHOUT POSTGRESQL: %v", server.err)
-	}
-	if server.err != nil {
-		t.Fatalf("start PostgreSQL: %v", server.err)
-	}
+	server.once.Do(func() {
+		if server.process, server.err = start(""); server.err == nil {
+			server.err = migrateTemplate(context.Background())
+		}
+	})
+	check(t, server.err)
 	name, err := create()
 	if err != nil {
 		t.Fatalf("create database: %v", err)
@@ -59,7 +68,33 @@ func URL(t testing.TB) string {
 			t.Errorf("drop database: %v", err)
 		}
 	})
-	return url(name)
+	return server.url(name)
+}
+
+// Keep returns the URL of the database of a server whose data are in the directory and stay there: the next Keep finds
+// what was stored. An absent directory is made, with an empty database. The server ends with the test.
+func Keep(t testing.TB, dir string) string {
+	t.Helper()
+	p, err := start(dir)
+	check(t, err)
+	t.Cleanup(func() {
+		if err := p.stdin.Close(); err != nil {
+			t.Errorf("stop PostgreSQL: %v", err)
+		}
+		<-p.ended
+	})
+	return p.url("postgres")
+}
+
+// check skips a test without PostgreSQL, and fails it for any other error.
+func check(t testing.TB, err error) {
+	t.Helper()
+	if errors.Is(err, errMissing) && os.Getenv("CI") == "" {
+		t.Skipf("SKIPPED WITHOUT POSTGRESQL: %v", err)
+	}
+	if err != nil {
+		t.Fatalf("start PostgreSQL: %v", err)
+	}
 }
 
 // Open returns a new database, opened and migrated, which is closed and dropped when the test ends.
@@ -77,10 +112,6 @@ func Open(t testing.TB) *store.DB {
 	return db
 }
 
-func url(database string) string {
-	return "postgres://postgres@/" + database + "?host=" + server.dir
-}
-
 func create() (string, error) {
 	server.mu.Lock()
 	defer server.mu.Unlock()
@@ -90,7 +121,7 @@ func create() (string, error) {
 }
 
 func admin(ctx context.Context, sql string) error {
-	c, err := pgx.Connect(ctx, url("postgres"))
+	c, err := pgx.Connect(ctx, server.url("postgres"))
 	if err != nil {
 		return err
 	}
@@ -139,12 +170,14 @@ func unprivileged() (*syscall.Credential, error) {
 }
 
 // script runs the server until its standard input ends, which it does when the test process ends, and then removes
-// everything. $1 is the directory of the binaries, $2 the server's.
+// everything but data that are elsewhere. $1 is the directory of the binaries, $2 the server's, $3 that of its data.
 const script = `
 set -e
 cd "$2"
-"$1/initdb" -D data -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync --no-instructions >log 2>&1
-"$1/postgres" -D data -k "$2" -c listen_addresses= -c max_connections=400 -c fsync=off -c full_page_writes=off \
+if ! [ -e "$3/PG_VERSION" ]; then
+	"$1/initdb" -D "$3" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync --no-instructions >log 2>&1
+fi
+"$1/postgres" -D "$3" -k "$2" -c listen_addresses= -c max_connections=400 -c fsync=off -c full_page_writes=off \
 	-c synchronous_commit=off -c shared_buffers=256MB -c log_min_messages=fatal >>log 2>&1 &
 server=$!
 read -r end || true
@@ -154,55 +187,67 @@ cd /
 rm -rf "$2"
 `
 
-func start() error {
+// start runs a server on the data in a directory; without one they are temporary.
+func start(data string) (*process, error) {
 	bin, err := binaries()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	credential, err := unprivileged()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// A socket's path has at most 107 bytes, so the name is short.
 	dir, err := os.MkdirTemp("", "pg")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	server.dir = dir
-	cmd := exec.Command("/bin/sh", "-c", script, "sh", bin, dir) //nolint:noctx // it lives as long as this process, whose end closes its input
+	owned := []string{dir}
+	if data == "" {
+		data = filepath.Join(dir, "data")
+	} else {
+		if err := os.MkdirAll(data, 0o700); err != nil {
+			return nil, err
+		}
+		owned = append(owned, data)
+	}
+	p := &process{socket: dir, ended: make(chan struct{})}
+	cmd := exec.Command("/bin/sh", "-c", script, "sh", bin, dir, data) //nolint:noctx // it lives as long as this process, whose end closes its input
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8"}
 	// A process group of its own: an interrupt from the keyboard is for the tests, whose end then ends the server.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
 	if credential != nil {
-		if err := os.Chown(dir, int(credential.Uid), int(credential.Gid)); err != nil {
-			return err
+		for _, d := range owned {
+			if err := os.Chown(d, int(credential.Uid), int(credential.Gid)); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if server.stdin, err = cmd.StdinPipe(); err != nil {
-		return err
+	if p.stdin, err = cmd.StdinPipe(); err != nil {
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	var failure error
+	go func() { failure = cmd.Wait(); close(p.ended) }()
 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		c, err := pgx.Connect(ctx, url("postgres"))
+		c, err := pgx.Connect(ctx, p.url("postgres"))
 		if err == nil {
-			return errors.Join(c.Close(ctx), migrateTemplate(ctx))
+			return p, c.Close(ctx)
 		}
 		select {
-		case err := <-ended:
+		case <-p.ended:
 			log, _ := os.ReadFile(filepath.Join(dir, "log"))
-			return errors.Join(fmt.Errorf("the server ended: %s", strings.TrimSpace(string(log))), err)
+			return nil, errors.Join(fmt.Errorf("the server ended: %s", strings.TrimSpace(string(log))), failure)
 		case <-ctx.Done():
-			return fmt.Errorf("the server does not answer: %w", err)
+			return nil, fmt.Errorf("the server does not answer: %w", err)
 		case <-tick.C:
 		}
 	}
@@ -212,7 +257,7 @@ func migrateTemplate(ctx context.Context) error {
 	if err := admin(ctx, "CREATE DATABASE "+template); err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, store.Config{URL: url(template)})
+	db, err := store.Open(ctx, store.Config{URL: server.url(template)})
 	if err != nil {
 		return err
 	}
