@@ -2,8 +2,11 @@ package artifact
 
 import (
 	"flag"
+	"fmt"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -79,17 +82,91 @@ func TestAnalyze(t *testing.T) {
 	}
 }
 
-// Where a wildcard for a version would match another file too, there is none.
-func TestAnalyzeFallsBack(t *testing.T) {
+// What stands for a version becomes a wildcard, and no more than that, unless the
+// wildcard would match something else, too.
+func TestAnalyzeVersions(t *testing.T) {
 	t.Parallel()
-	sample := makeZIP(t,
-		zipFile{name: "app-1.0.exe", content: makePE(3000, 1, nil)},
-		zipFile{name: "app-helper.exe", content: makePE(3000, 2, nil)})
-	text, err := Analyze(t.Context(), bytesSource("a.zip", sample), AnalyzeOptions{})
+	var files []zipFile
+	for i, name := range []string{
+		"MyApp-1.2.3-x64.exe", "setup-1.2.3-beta.1+build5.exe", "Setup_v2.0rc1.exe", "Acme.Core.4.0.1.dll", "v1.2/tool.exe",
+		"app-1.0.exe", "app-helper.exe", // app-*.exe would match both
+		"plain-1.0.exe", "plain-readme.exe", // the second is no PE image
+		"lib/net6.0/a.dll", "lib/netstandard2.0/a.dll", // not versions of a product
+		"old-1.0/x.exe", "old-notes/readme.txt", // old-* would match both directories
+		"multi-1.0.dll", "multi-2.0.dll",
+		"odd---name-1.0---.dll", "not\uFFFFinXML.dll",
+	} {
+		content := makePE(3000, uint64(i), nil)
+		if strings.Contains(name, "readme") {
+			content = []byte("text")
+		}
+		files = append(files, zipFile{name: name, content: content})
+	}
+	text, err := Analyze(t.Context(), bytesSource("a.zip", makeZIP(t, files...)), AnalyzeOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "analyze/fallback.xml", string(text))
+	golden(t, "analyze/versions.xml", string(text))
+}
+
+// TestAnalyzeFits proposes configurations for random archives, with names that
+// look like versions, patterns and references: each sample fits its own, in
+// strict mode, too, and each image in it is mentioned.
+func TestAnalyzeFits(t *testing.T) {
+	t.Parallel()
+	names := []string{"a", "a-1.0", "a-2.0", "a-2.0-x64", "A b", "[x]", "${y}", "v1.2.3", "1.2", "x---y", "a-b", "\u00e9-1.0"}
+	who := vendorIdentity()
+	var archive func(random *mathrand.Rand, depth int) []byte
+	archive = func(random *mathrand.Rand, depth int) []byte {
+		var files []zipFile
+		seen := make(map[string]bool)
+		for range 1 + random.IntN(12) {
+			f := zipFile{stored: random.IntN(3) == 0}
+			for range random.IntN(3) {
+				f.name += "d" + names[random.IntN(len(names))] + "/"
+			}
+			f.name += names[random.IntN(len(names))]
+			switch kind := random.IntN(6); {
+			case kind == 0:
+				f.name, f.content = f.name+".txt", []byte("text")
+			case kind == 1:
+				f.name, f.content = f.name+".exe", []byte("no image")
+			case kind == 2 && depth < 2:
+				f.name, f.content = f.name+".zip", archive(random, depth+1)
+			case kind == 3:
+				f.name, f.content = f.name+".dll", presign(t, makePE(2000, random.Uint64(), nil), who)
+			default:
+				f.name, f.content = f.name+".exe", makePE(2000, random.Uint64(), nil)
+			}
+			if !seen[strings.ToLower(f.name)] {
+				seen[strings.ToLower(f.name)] = true
+				files = append(files, f)
+			}
+		}
+		return makeZIP(t, files...)
+	}
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			random := mathrand.New(mathrand.NewPCG(seed, 3))
+			sample := bytesSource("a-1.0.zip", archive(random, 0))
+			trust := Trust{}
+			if random.IntN(2) == 0 {
+				trust.Roots = who.pool()
+			}
+			text, err := Analyze(t.Context(), sample, AnalyzeOptions{Trust: trust})
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan, err := mustParse(t, string(text)).Plan(t.Context(), sample, PlanOptions{Trust: trust, Strict: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, v := range plan.Violations {
+				t.Errorf("the sample does not fit: %+v\n%s", v, text)
+			}
+		})
+	}
 }
 
 func TestAnalyzeRefuses(t *testing.T) {

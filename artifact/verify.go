@@ -29,6 +29,8 @@ type VerifyReport struct {
 	Report   *authenticode.Report `json:"report,omitempty"` // of a file with Authenticode
 	Problems []string             `json:"problems,omitempty"`
 	Files    []*VerifyReport      `json:"files,omitempty"` // those that can carry a signature or hold such, or have problems
+
+	members []member // of a container that was opened
 }
 
 // StatusUnchecked is the status of a file that can carry a signature of a kind
@@ -140,6 +142,7 @@ func (v *verifier) container(ctx context.Context, r *VerifyReport, format *forma
 		return nil
 	}
 	members := opened.members()
+	r.members = members
 	if problem := v.admit(members); problem != "" {
 		v.fail(r, problem+"; the files in this container were not checked")
 		return nil

@@ -6,10 +6,12 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"encoding/xml"
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -462,6 +464,20 @@ func TestPlanAndAnalyze(t *testing.T) {
 	}
 	if p := decodeBody[api.Plan](t, plan("artifactConfigurationXml", proposal), 200); len(p.Violations) != 0 || p.Root.Action != "sign" {
 		t.Errorf("the proposal does not fit its sample: %+v", p)
+	}
+	// What was signed by somebody whom the organization trusts is verified.
+	address := "/SigningRequests/" + string(w.advanced(t, "test-signing"))
+	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte(readBody(t, w.as(t, globalAdmin, "GET", address+"/X509Certificate", body{})))})
+	signed := "@app.exe:" + readBody(t, w.as(t, globalAdmin, "GET", address+"/SignedArtifact", body{}))
+	analyze := func() string {
+		return readBody(t, w.as(t, regular, "POST", "/ArtifactConfigurations/Analyze", formBody("artifact", signed)))
+	}
+	if proposal := analyze(); !strings.Contains(proposal, "<pe-file/>") {
+		t.Errorf("signed by somebody unknown: %s", proposal)
+	}
+	decodeBody[api.Organization](t, w.as(t, globalAdmin, "POST", "/Organization/Edit", jsonBody(`{"authenticodeRootsPem":`+strconv.Quote(string(root))+`}`)), 200)
+	if proposal := analyze(); !strings.Contains(proposal, "    <authenticode-verify publisher=") {
+		t.Errorf("signed by somebody trusted: %s", proposal)
 	}
 	schema := readBody(t, w.send(t, "", "GET", "/Api/artifact-configuration.xsd", body{}))
 	if !strings.Contains(schema, "http://signpath.io/artifact-configuration/v1") {

@@ -92,7 +92,8 @@ func planConfiguration(ctx context.Context, tx Tx, p *Project, slug string) (*Co
 	return tx.Configuration(ctx, p.OrganizationID, p.DefaultConfigurationID)
 }
 
-// Analyze proposes an artifact configuration for a sample artifact, as XML. Every user may ask.
+// Analyze proposes an artifact configuration for a sample artifact, as XML: files whose signatures the organization trusts
+// are verified. Every user may ask.
 func (s *Service) Analyze(ctx context.Context, a Actor, sample *Staged) ([]byte, error) {
 	if err := require(a, OpListProjects, scope{}); err != nil {
 		return nil, err
@@ -100,12 +101,20 @@ func (s *Service) Analyze(ctx context.Context, a Actor, sample *Staged) ([]byte,
 	if sample == nil {
 		return nil, Invalid("Artifact", "An artifact is required: send it as a file part named 'artifact'.")
 	}
+	var org *Organization
+	err := s.store.View(ctx, func(tx Tx) (err error) {
+		org, err = tx.Organization(ctx, a.OrganizationID)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	src, closeSource, err := s.openStaged(ctx, sample)
 	if err != nil {
 		return nil, err
 	}
 	defer closeSource()
-	xml, err := artifact.Analyze(ctx, src, artifact.AnalyzeOptions{Workspace: s.workspace()})
+	xml, err := artifact.Analyze(ctx, src, artifact.AnalyzeOptions{Workspace: s.workspace(), Trust: trust(org)})
 	return bytes.TrimSpace(xml), examineFailure(err)
 }
 
