@@ -6,9 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/xml"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -165,53 +163,6 @@ func TestSignRefuses(t *testing.T) {
 	}
 	if _, err := Sign(t.Context(), plan, bytesSource("a.zip", empty), outputFile(t), opts); !errors.Is(err, ErrViolations) {
 		t.Errorf("a plan with violations: got error %v", err)
-	}
-}
-
-func TestWriteDescription(t *testing.T) {
-	t.Parallel()
-	content := makeZIP(t,
-		zipFile{name: "a & b.exe", content: makePE(3000, 1, nil)},
-		zipFile{name: "inner.zip", content: makeZIP(t, zipFile{name: "c.exe", content: makePE(3000, 2, nil)})},
-		zipFile{name: "readme.txt", content: []byte("text")})
-	c := mustParse(t, configure(`<zip-file>
-		<pe-file path="a*.exe"><authenticode-sign/></pe-file>
-		<zip-file path="inner.zip"><pe-file path="c.exe"><authenticode-sign/></pe-file></zip-file>
-	</zip-file>`))
-	_, plan, result := signBytes(t, c, "a.zip", content, ecdsaIdentity(), PlanOptions{Hashes: HashAll})
-	var b bytes.Buffer
-	if err := WriteDescription(&b, plan, result); err != nil {
-		t.Fatal(err)
-	}
-	type file struct {
-		XMLName    xml.Name
-		Path       string     `xml:"path,attr"`
-		Before     string     `xml:"sha256-before,attr"`
-		After      string     `xml:"sha256-after,attr"`
-		Signatures []struct{} `xml:"signature"`
-		Files      []file     `xml:",any"`
-	}
-	var document struct {
-		Root file `xml:"zip-file"`
-	}
-	if err := xml.Unmarshal(b.Bytes(), &document); err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	var walk func(f file)
-	walk = func(f file) {
-		if f.Before == "" || (f.After == "") != (f.Path == "readme.txt") || f.Before == f.After {
-			t.Errorf("%s: hashes %q and %q", f.Path, f.Before, f.After)
-		}
-		got = append(got, fmt.Sprintf("%s %s %d", f.XMLName.Local, f.Path, len(f.Signatures)))
-		for _, nested := range f.Files {
-			walk(nested)
-		}
-	}
-	walk(document.Root)
-	want := []string{"zip-file a.zip 0", "pe-file a & b.exe 1", "zip-file inner.zip 0", "pe-file c.exe 1", "file readme.txt 0"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s\n%s", diff, b.String())
 	}
 }
 
