@@ -177,10 +177,10 @@ func (d *instance) awaitReady(t testing.TB) error {
 	return d.AwaitReady(ctx)
 }
 
-// client returns a client with a token, which tries everything once.
-func (d *instance) client(t testing.TB, token string) *client.Client {
+// client returns a client with a token, which tries everything once, unless told otherwise.
+func (d *instance) client(t testing.TB, token string, options ...client.Option) *client.Client {
 	t.Helper()
-	c, err := d.Client(token)
+	c, err := d.Client(token, options...)
 	if err != nil {
 		t.Fatal(err)
 	}

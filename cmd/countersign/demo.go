@@ -353,10 +353,13 @@ func (c *demoCmd) announce(io console, state *demoState, base *url.URL) error {
   export COUNTERSIGN_URL=%s
   export COUNTERSIGN_ORGANIZATION=%s
   export COUNTERSIGN_TOKEN=%s   # the CI user's
-  countersign request submit --project demo --policy test-signing --wait --output signed.exe YOUR.exe
+  export COUNTERSIGN_TRUSTED_BUILD_SYSTEM_TOKEN=%s   # vouches for the origin; release-verified wants it
+  countersign request submit --project demo --policy test-signing --output signed.exe YOUR.exe
+
+The approver's and the administrator's tokens: %s
 
 `, state.BaseURL, state.APIURL, state.APIURL, base.JoinPath(timestampPath), base.JoinPath(mailboxPath), state.OrganizationID, state.ProjectSlug, state.CAFile,
 		state.Logins["admin"].Email, state.Logins["admin"].Password, state.Logins["approver"].Email, state.Logins["approver"].Password,
-		state.BaseURL, state.OrganizationID, state.Tokens.CI)
+		state.BaseURL, state.OrganizationID, state.Tokens.CI, state.TrustedBuildSystemToken, filepath.Join(c.Data, demoStateFile))
 	return err
 }

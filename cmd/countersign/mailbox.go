@@ -83,6 +83,7 @@ var mailboxPage = template.Must(template.New("mailbox").Parse(`<!doctype html>
 {{range .}}<article><h2>{{.Content.Subject}}</h2>
 <p class="meta">To {{.To}} · <time datetime="{{.At.Format "2006-01-02T15:04:05Z07:00"}}">{{.At.Format "2006-01-02 15:04:05"}}</time></p>
 <pre>{{.Content.Text}}</pre>
+<p><a href="{{.Content.Link}}">Open the signing request</a></p>
 <details><summary>As HTML</summary><iframe title="{{.Content.Subject}}" sandbox="allow-popups allow-top-navigation-by-user-activation" src="` + mailboxPath + `/{{.Number}}" loading="lazy"></iframe></details>
 </article>{{else}}<p>No mail yet. Submit something under the policy release-signing: its approver is told here.</p>{{end}}
 </main></body></html>`))

@@ -87,7 +87,17 @@ type State struct {
 		Approver string `json:"approver"`
 	} `json:"tokens"`
 	TrustedBuildSystemToken string `json:"trustedBuildSystemToken"`
-	CAFile                  string `json:"caFile"`
+	Logins                  struct {
+		Admin    Login `json:"admin"`
+		Approver Login `json:"approver"`
+	} `json:"logins"`
+	CAFile string `json:"caFile"`
+}
+
+// Login is what a person signs in with.
+type Login struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
 }
 
 // StartServer starts a server by one of the commands demo and serve, on a data directory and a free port, without waiting

@@ -20,6 +20,7 @@ type Content struct {
 	Subject string // one line of at most about 250 characters
 	Text    string
 	HTML    string
+	Link    string // where the signing request is, in the text and the HTML, too
 }
 
 var (
@@ -107,7 +108,7 @@ func Compose(n signing.Notice, public *url.URL) (Content, error) {
 	l.quote(map[bool]string{true: "Comment", false: "Reason"}[n.By != ""], n.Reason)
 	l.quote("Description", n.Description)
 
-	c := Content{Subject: fmt.Sprintf("%s: %s, %s / %s", l.Title, line(n.FileName, 80), line(n.Project, 60), line(n.Policy, 60))}
+	c := Content{Link: l.Link, Subject: fmt.Sprintf("%s: %s, %s / %s", l.Title, line(n.FileName, 80), line(n.Project, 60), line(n.Policy, 60))}
 	var text, html strings.Builder
 	if err := textTemplate.Execute(&text, l); err != nil {
 		return Content{}, err
