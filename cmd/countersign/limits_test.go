@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/countersign-dev/countersign/artifact"
@@ -21,5 +22,12 @@ func TestLimits(t *testing.T) {
 	want := signing.Limits{ArtifactBytes: 5, Engine: artifact.Limits{TotalSize: 4, Files: 3, Depth: 2, Ratio: 1}}
 	if got := c.Serve.limits(); got != want {
 		t.Errorf("limits are %+v, want %+v", got, want)
+	}
+	for _, command := range [][]string{{"serve"}, {"plan", "limits_test.go"}, {"analyze", "limits_test.go"}, {"verify", "limits_test.go"}} {
+		for _, flag := range []string{"--unpacked-limit", "--file-limit", "--depth-limit", "--ratio-limit"} {
+			if _, err := parser.Parse(append(command, flag+"=0")); err == nil || !strings.Contains(err.Error(), flag) {
+				t.Errorf("%v %s=0: got error %v", command, flag, err)
+			}
+		}
 	}
 }

@@ -12,6 +12,7 @@ type planCmd struct {
 	configurationFlags
 	trustFlags
 	parameters
+	engineLimits
 	machine
 	Artifact string `arg:"" help:"The file that would be signed." type:"existingfile"`
 }
@@ -26,6 +27,9 @@ func (*planCmd) Help() string {
 		localExitCodes("the artifact does not fit its configuration")
 }
 
+// Validate is called by kong.
+func (p *planCmd) Validate() error { return p.check() }
+
 // Run plans.
 func (p *planCmd) Run(ctx context.Context, io console) error {
 	trust, err := p.trust()
@@ -37,7 +41,7 @@ func (p *planCmd) Run(ctx context.Context, io console) error {
 		return err
 	}
 	defer done()
-	plan, err := p.plan(ctx, src, artifact.PlanOptions{Parameters: p.Param, Strict: p.Strict, Trust: trust})
+	plan, err := p.plan(ctx, src, artifact.PlanOptions{Workspace: p.workspace(), Parameters: p.Param, Strict: p.Strict, Trust: trust})
 	if err != nil {
 		return err
 	}
@@ -57,6 +61,7 @@ func (p *planCmd) Run(ctx context.Context, io console) error {
 
 type analyzeCmd struct {
 	trustFlags
+	engineLimits
 	Artifact string `arg:"" help:"A sample of what will be signed." type:"existingfile"`
 }
 
@@ -67,6 +72,9 @@ func (*analyzeCmd) Help() string {
     countersign analyze app-1.4.0.zip > config.xml
     countersign plan --config config.xml app-1.4.0.zip` + localExitCodes("the file cannot be read")
 }
+
+// Validate is called by kong.
+func (a *analyzeCmd) Validate() error { return a.check() }
 
 // Run analyzes.
 func (a *analyzeCmd) Run(ctx context.Context, io console) error {
@@ -79,7 +87,7 @@ func (a *analyzeCmd) Run(ctx context.Context, io console) error {
 		return err
 	}
 	defer done()
-	text, err := artifact.Analyze(ctx, src, artifact.AnalyzeOptions{Trust: trust})
+	text, err := artifact.Analyze(ctx, src, artifact.AnalyzeOptions{Workspace: a.workspace(), Trust: trust})
 	if err != nil {
 		return fmt.Errorf("analyze %s: %w", a.Artifact, err)
 	}

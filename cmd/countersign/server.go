@@ -60,16 +60,13 @@ func (l logging) logger(w io.Writer) *slog.Logger {
 
 // work says how signing requests are processed.
 type work struct {
-	Timestamp      []string `help:"RFC 3161 timestamp authorities, tried in order. Without one, signatures carry no timestamp and end with their certificate." placeholder:"URL"`
-	Workers        int      `help:"Signing requests processed at the same time; 0 picks two for each processor." default:"0"`
-	ArtifactLimit  int64    `help:"Largest artifact in bytes." default:"4294967296"`
-	UnpackedLimit  int64    `help:"Largest size in bytes of an artifact's unpacked files together." default:"68719476736"`
-	FileLimit      int      `help:"Most files of an artifact, those of nested archives included." default:"250000"`
-	DepthLimit     int      `help:"How deep archives may be nested in each other." default:"8"`
-	RatioLimit     int64    `help:"How many times larger than its compressed data a file of more than 64 MiB may be." default:"250"`
-	AllowPrivate   bool     `name:"allow-private-networks" help:"Let artifact retrieval links and webhooks reach loopback and private networks."`
-	AllowHTTP      bool     `name:"allow-http" help:"Let artifact retrieval links and webhooks use plain HTTP."`
-	TemporaryFiles string   `help:"Directory for large nested files while signing; the default is tmp below --data." type:"path" placeholder:"DIR"`
+	Timestamp     []string `help:"RFC 3161 timestamp authorities, tried in order. Without one, signatures carry no timestamp and end with their certificate." placeholder:"URL"`
+	Workers       int      `help:"Signing requests processed at the same time; 0 picks two for each processor." default:"0"`
+	ArtifactLimit int64    `help:"Largest artifact in bytes." default:"4294967296"`
+	engineLimits
+	AllowPrivate   bool   `name:"allow-private-networks" help:"Let artifact retrieval links and webhooks reach loopback and private networks."`
+	AllowHTTP      bool   `name:"allow-http" help:"Let artifact retrieval links and webhooks use plain HTTP."`
+	TemporaryFiles string `help:"Directory for large nested files while signing; the default is tmp below --data." type:"path" placeholder:"DIR"`
 	messages
 }
 
@@ -81,7 +78,7 @@ func (w work) check() error {
 	if w.ArtifactLimit <= 0 {
 		return errors.New("--artifact-limit must be a positive number of bytes")
 	}
-	return nil
+	return w.engineLimits.check()
 }
 
 func (w work) egress() egress.Policy {
@@ -90,11 +87,35 @@ func (w work) egress() egress.Policy {
 
 // limits bounds what an artifact may cost. Zero means the default.
 func (w work) limits() signing.Limits {
-	return signing.Limits{
-		ArtifactBytes: w.ArtifactLimit,
-		Engine:        artifact.Limits{Depth: w.DepthLimit, Files: w.FileLimit, TotalSize: w.UnpackedLimit, Ratio: w.RatioLimit},
-	}
+	return signing.Limits{ArtifactBytes: w.ArtifactLimit, Engine: w.engine()}
 }
+
+// engineLimits bounds what opening an artifact may cost, on a server and on this machine.
+type engineLimits struct {
+	UnpackedLimit int64 `help:"Largest size in bytes of an artifact's unpacked files together." default:"68719476736"`
+	FileLimit     int   `help:"Most files of an artifact, those of nested archives included." default:"250000"`
+	DepthLimit    int   `help:"How deep archives may be nested in each other." default:"8"`
+	RatioLimit    int64 `help:"How many times larger than its compressed data a file of more than 64 MiB may be." default:"250"`
+}
+
+func (l engineLimits) engine() artifact.Limits {
+	return artifact.Limits{Depth: l.DepthLimit, Files: l.FileLimit, TotalSize: l.UnpackedLimit, Ratio: l.RatioLimit}
+}
+
+// check refuses what the engine would take for its default.
+func (l engineLimits) check() error {
+	for name, value := range map[string]int64{
+		"unpacked": l.UnpackedLimit, "file": int64(l.FileLimit), "depth": int64(l.DepthLimit), "ratio": l.RatioLimit,
+	} {
+		if value <= 0 {
+			return fmt.Errorf("--%s-limit must be positive", name)
+		}
+	}
+	return nil
+}
+
+// workspace is that of a command that works on this machine.
+func (l engineLimits) workspace() artifact.Workspace { return artifact.Workspace{Limits: l.engine()} }
 
 // system is an opened installation: everything behind the listener.
 type system struct {

@@ -20,7 +20,9 @@ import (
 type signCmd struct {
 	configurationFlags
 	signingKey
+	trustFlags
 	parameters
+	engineLimits
 	machine
 	Timestamp []string `help:"RFC 3161 timestamp authority; repeat it for those to try next. Without one the signature ends with its certificate." placeholder:"URL"`
 	InPlace   bool     `help:"Replace IN by the signed file." env:"-"`
@@ -67,6 +69,9 @@ func (s *signCmd) Validate() error {
 		return errors.New("--in-place replaces IN; leave OUT away")
 	case s.Out != "" && !s.InPlace && sameFile(s.In, s.Out):
 		return errors.New("IN and OUT are the same file; replace it with --in-place")
+	}
+	if err := s.check(); err != nil {
+		return err
 	}
 	return s.validate()
 }
@@ -151,11 +156,17 @@ func (s *signCmd) Run(ctx context.Context, io console) error {
 		return err
 	}
 	defer done()
+	trust, err := s.trust()
+	if err != nil {
+		return err
+	}
 	hashes := artifact.HashNone
 	if s.JSON {
 		hashes = artifact.HashMatched
 	}
-	plan, err := s.plan(ctx, src, artifact.PlanOptions{Parameters: s.Param, Strict: s.Strict, Trust: artifact.Trust{SystemRoots: true}, Hashes: hashes})
+	plan, err := s.plan(ctx, src, artifact.PlanOptions{
+		Workspace: s.workspace(), Parameters: s.Param, Strict: s.Strict, Trust: trust, Hashes: hashes,
+	})
 	if err != nil {
 		return err
 	}
@@ -169,7 +180,7 @@ func (s *signCmd) Run(ctx context.Context, io console) error {
 	if s.InPlace {
 		out = s.In
 	}
-	options := artifact.SignOptions{Key: key, Chain: chain}
+	options := artifact.SignOptions{Workspace: s.workspace(), Key: key, Chain: chain}
 	if pool != nil {
 		options.Timestamper = pool
 	}

@@ -45,6 +45,7 @@ func (t trustFlags) trust() (artifact.Trust, error) {
 
 type verifyCmd struct {
 	trustFlags
+	engineLimits
 	machine
 	Publisher string   `help:"Demand this signer: a pattern (*, ?) for the common name, organization or whole subject." env:"-" placeholder:"NAME"`
 	File      []string `arg:"" help:"Files to verify, and directories, of which all files that can be signed are verified."`
@@ -62,6 +63,9 @@ A file is valid when it, or what is in it, is signed, and every signature is val
 		localExitCodes("a file is not validly signed")
 }
 
+// Validate is called by kong.
+func (v *verifyCmd) Validate() error { return v.check() }
+
 // verdict is the JSON of verify.
 type verdict struct {
 	Valid bool                     `json:"valid"`
@@ -76,7 +80,7 @@ func (v *verifyCmd) Run(ctx context.Context, io console) error {
 	}
 	result := verdict{Valid: true, Files: []*artifact.VerifyReport{}}
 	err = v.walk(func(path string, named bool) error {
-		report, err := verifyFile(ctx, path, artifact.VerifyOptions{Trust: trust, Publisher: v.Publisher})
+		report, err := verifyFile(ctx, path, artifact.VerifyOptions{Workspace: v.workspace(), Trust: trust, Publisher: v.Publisher})
 		if err != nil {
 			return fmt.Errorf("verify %s: %w", path, err)
 		}
