@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/countersign-dev/countersign/artifact/spool"
 	"github.com/countersign-dev/countersign/artifact/ziparchive"
@@ -16,12 +17,16 @@ type zipContainer struct {
 }
 
 func openZIP(content io.ReaderAt, size int64, limits Limits) (container, error) {
-	archive, err := ziparchive.Open(content, size, ziparchive.Options{Limits: ziparchive.Limits{
-		// Directories are entries, too.
-		Entries:      2 * limits.Files,
-		Uncompressed: limits.TotalSize,
-		Ratio:        limits.Ratio,
-	}})
+	archive, err := ziparchive.Open(content, size, ziparchive.Options{
+		Limits: ziparchive.Limits{
+			// Directories are entries, too.
+			Entries:      2 * limits.Files,
+			Uncompressed: limits.TotalSize,
+			Ratio:        limits.Ratio,
+		},
+		// Old programs for Windows separate components so.
+		Allow: []ziparchive.Kind{ziparchive.Backslash},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -34,10 +39,13 @@ func openZIP(content io.ReaderAt, size int64, limits Limits) (container, error) 
 	return z, nil
 }
 
+// slashed is a name with forward slashes.
+func slashed(name string) string { return strings.ReplaceAll(name, `\`, "/") }
+
 func (z *zipContainer) members() []member {
 	members := make([]member, len(z.files))
 	for i, e := range z.files {
-		members[i] = member{e.Name, e.Size, e.Mode()&fs.ModeSymlink != 0}
+		members[i] = member{slashed(e.Name), e.Size, e.Mode()&fs.ModeSymlink != 0}
 	}
 	return members
 }
@@ -46,7 +54,7 @@ func (z *zipContainer) directories() []string {
 	var directories []string
 	for _, e := range z.archive.Entries {
 		if e.IsDir() {
-			directories = append(directories, e.Name[:len(e.Name)-1])
+			directories = append(directories, slashed(e.Name[:len(e.Name)-1]))
 		}
 	}
 	return directories
@@ -82,7 +90,7 @@ func (z *zipContainer) compare(other container, changed map[string]bool, quick b
 		return err
 	}
 	for _, d := range differences {
-		if d.A != nil && d.B != nil && len(d.Aspects) == 1 && d.Aspects[0] == ziparchive.Content && changed[d.Name] {
+		if d.A != nil && d.B != nil && len(d.Aspects) == 1 && d.Aspects[0] == ziparchive.Content && changed[slashed(d.Name)] {
 			continue
 		}
 		return fmt.Errorf("zip: entry %q differs from the original in %v", d.Name, d.Aspects)

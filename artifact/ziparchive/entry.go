@@ -3,6 +3,7 @@ package ziparchive
 import (
 	"io"
 	"io/fs"
+	"strings"
 	"time"
 )
 
@@ -95,8 +96,8 @@ func (e *Entry) Mode() fs.FileMode {
 }
 
 // IsDir reports whether the entry is a directory: whether its name ends with a
-// slash.
-func (e *Entry) IsDir() bool { return len(e.Name) > 0 && e.Name[len(e.Name)-1] == '/' }
+// slash, or a backslash where that is allowed.
+func (e *Entry) IsDir() bool { return strings.HasSuffix(e.Name, "/") || strings.HasSuffix(e.Name, `\`) }
 
 // Raw returns the data as it is in the archive, compressed or not.
 func (e *Entry) Raw() *io.SectionReader {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -79,12 +80,23 @@ func checkName(name string) (problems []nameProblem) {
 	return problems
 }
 
+// droppedEnds finds dots and spaces at the end of components that have more.
+var droppedEnds = regexp.MustCompile(`([^/. ])[. ]+(/|$)`)
+
 // nameKey is equal for names that are the same file on a file system that is
-// case-insensitive and normalizes. Slashes become zeros, so that sorted keys
-// have what is in a directory directly behind it.
+// case-insensitive and normalizes, or on Windows, which drops dots and spaces at
+// the end of components and knows a file's content as its stream ::$DATA, too.
+// Slashes become zeros, so that sorted keys have what is in a directory directly
+// behind it.
 func nameKey(name string) string {
 	key := strings.ReplaceAll(name, `\`, "/")
 	key = strings.TrimPrefix(path.Clean("/"+key), "/")
+	if cut := len(key) - len("::$DATA"); cut > 0 && strings.EqualFold(key[cut:], "::$DATA") {
+		key = key[:cut]
+	}
+	if strings.Contains(key+"/", "./") || strings.Contains(key+"/", " /") {
+		key = droppedEnds.ReplaceAllString(key, "$1$2")
+	}
 	if isASCII(key) {
 		key = strings.ToLower(key)
 	} else {
