@@ -66,6 +66,10 @@ func (s *scene) pages() map[string]string {
 		"request-failed":  s.requestPath(s.failed.ID),
 		"request-denied":  s.requestPath(s.denied.ID),
 		"request-cancel":  s.requestPath(s.canceled.ID),
+		"report-done":     s.requestPath(s.done.ID, "Report"),
+		"report-waiting":  s.requestPath(s.waiting.ID, "Report"),
+		"report-failed":   s.requestPath(s.failed.ID, "Report"),
+		"report-denied":   s.requestPath(s.denied.ID, "Report"),
 		"approve":         s.requestPath(s.resubmitted.ID, "Approve"),
 		"deny":            s.requestPath(s.resubmitted.ID, "Deny"),
 		"cancel":          s.requestPath(s.resubmitted.ID, "Cancel"),
@@ -85,7 +89,7 @@ func TestEveryPageForEveryUser(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, newWorld(t))
 	own := []string{"dashboard", "submit", "submit-chosen", "submit-several", "requests", "requests-none", "projects", "account"}
-	requests := []string{"request-done", "request-waiting", "request-origin", "request-failed", "request-denied", "request-cancel"}
+	requests := []string{"request-done", "request-waiting", "request-origin", "request-failed", "request-denied", "request-cancel", "report-done", "report-waiting", "report-failed", "report-denied"}
 	of := slices.Concat[[]string]
 	project := of(own, requests, []string{"project", "policy", "policy-verified"})
 	tests := []struct {
@@ -274,6 +278,8 @@ func TestHostileText(t *testing.T) {
 	pages := s.pages()
 	pages["odd-origin"] = s.requestPath(odd.ID)
 	pages["denied-comment"] = s.requestPath(undecided.ID)
+	pages["odd-report"] = s.requestPath(odd.ID, "Report")
+	pages["denied-report"] = s.requestPath(undecided.ID, "Report")
 	pages["searched"] = s.path("SigningRequests") + "?file=" + url.QueryEscape(attack) + "&project=" + url.QueryEscape(attack)
 	pages["submit-typed"] = s.path("Submit") + "?policy=" + string(s.Test.ID) + "&description=" + url.QueryEscape(attack) + "&parameters.version=" + url.QueryEscape(attack)
 	pages["account-done"] = s.path("Account") + "?done=" + url.QueryEscape(attack)

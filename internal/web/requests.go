@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/countersign-dev/countersign/internal/signing"
 )
@@ -124,6 +123,7 @@ type requestData struct {
 	certificate *signing.Certificate
 	plan        *planned
 	result      *signed
+	history     []happening // loaded by loadHistory
 }
 
 // planned and signed are the engine's plan and result as the domain keeps them in JSON, as far as the page shows them.
@@ -143,6 +143,7 @@ type plannedFile struct {
 	Path       string `json:"path"`
 	Type       string `json:"type"`
 	Size       int64  `json:"size"`
+	SHA256     string `json:"sha256"`
 	Action     string `json:"action"`
 	Reason     string `json:"reason"`
 	Directives []struct {
@@ -152,10 +153,17 @@ type plannedFile struct {
 }
 
 type signed struct {
-	Files []struct {
-		Path       string            `json:"path"`
-		Signatures []json.RawMessage `json:"signatures"`
-	} `json:"files"`
+	Files []signedFile `json:"files"`
+}
+
+type signedFile struct {
+	Path        string `json:"path"` // from the artifact's top; empty for the artifact itself
+	SHA256After string `json:"sha256After"`
+	Signatures  []struct {
+		Method        string `json:"method"`
+		HashAlgorithm string `json:"hashAlgorithm"`
+		Digest        string `json:"digest"`
+	} `json:"signatures"`
 }
 
 // maxTree bounds the files that a page shows of an artifact.
@@ -203,6 +211,9 @@ func (x *exchange) requestPage() error {
 	if err != nil {
 		return err
 	}
+	if err := x.loadHistory(d); err != nil {
+		return err
+	}
 	return x.render(http.StatusOK, requestView(x, d))
 }
 
@@ -241,40 +252,6 @@ func (x *exchange) loadRequest() (*requestData, error) {
 		}
 	}
 	return d, nil
-}
-
-// happening is one line of a request's history.
-type happening struct {
-	at        time.Time
-	what, who string
-	icon      string
-	comment   string
-	void      bool // a decision that counts no more
-}
-
-// history tells what happened to the request, oldest first.
-func (d *requestData) history() []happening {
-	what := "Submitted"
-	if d.OriginalID != "" {
-		what = "Submitted again under another signing policy"
-	}
-	list := []happening{{at: d.CreatedAt, what: what, who: d.SubmitterName, icon: "cloud-upload"}}
-	for _, a := range d.Approvals {
-		h := happening{at: a.At, what: "Approved", who: a.UserName, comment: a.Comment, icon: "check-lg", void: !a.Counts}
-		if a.Decision == signing.Refused {
-			h.what, h.icon = "Denied", "slash-circle"
-		}
-		list = append(list, h)
-	}
-	if d.FinalAt != nil && d.Workflow != signing.WorkflowDenied {
-		s := d.Workflow.Status()
-		list = append(list, happening{at: *d.FinalAt, what: statusLabel(s), icon: statusIcon(s)})
-	}
-	if d.ArtifactsDeletedAt != nil {
-		list = append(list, happening{at: *d.ArtifactsDeletedAt, what: "Artifacts deleted after their retention time", icon: "slash-circle"})
-	}
-	slices.SortStableFunc(list, func(a, b happening) int { return a.at.Compare(b.at) })
-	return list
 }
 
 func (x *exchange) downloadUnsigned() error { return x.download(x.Signing.UnsignedArtifact) }

@@ -108,6 +108,7 @@ var routes = []route{
 	at("POST", "/Web/{organization}/Submit", uploader, (*exchange).submit),
 	at("GET", "/Web/{organization}/SigningRequests", member, (*exchange).requestList),
 	at("GET", "/Web/{organization}/SigningRequests/{request}", member, (*exchange).requestPage),
+	at("GET", "/Web/{organization}/SigningRequests/{request}/Report", member, (*exchange).reportPage),
 	at("GET", "/Web/{organization}/SigningRequests/{request}/Events", member, (*exchange).events),
 	at("GET", "/Web/{organization}/SigningRequests/{request}/UnsignedArtifact", member, (*exchange).downloadUnsigned),
 	at("GET", "/Web/{organization}/SigningRequests/{request}/SignedArtifact", member, (*exchange).downloadSigned),

@@ -6,7 +6,7 @@ import { build } from "esbuild";
 const icons = [
   "arrow-repeat", "box-seam", "boxes", "check-circle", "check-lg", "chevron-right", "circle-half", "clipboard", "clock",
   "cloud-upload", "dash-circle", "download", "exclamation-triangle", "file-earmark", "file-earmark-zip", "git", "hourglass-split",
-  "inbox", "key", "list-ul", "moon", "patch-check", "pen", "person", "person-check", "shield-check", "slash-circle", "speedometer2",
+  "inbox", "key", "list-ul", "moon", "patch-check", "pen", "person", "person-check", "printer", "shield-check", "slash-circle", "speedometer2",
   "sun", "x-circle", "x-lg",
 ];
 

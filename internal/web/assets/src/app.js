@@ -43,6 +43,7 @@ document.addEventListener("click", async (event) => {
     setTimeout(() => copy.classList.remove("copied"), 1500);
     say("Copied");
   }
+  if (event.target.closest("[data-print]")) print();
   if (event.target.closest("[data-closes-dialog]") && $("#dialog").open) {
     event.preventDefault();
     $("#dialog").close();
