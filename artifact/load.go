@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -37,8 +38,13 @@ func memberSource(c container, member int, size int64) source {
 type loaded struct {
 	file          // without content, unless random access was asked for or comes for nothing
 	head   []byte // the first bytes
+	whole  []byte // all of a small file that had to be unpacked
 	sha256 string // if asked for
 }
+
+// wholeSize is up to which size a file is read at once. Unpacking its beginning
+// would take as long.
+const wholeSize = 64 << 10
 
 // load reads the beginning of a file, and the rest if need, which is given the
 // beginning, says that its hash or random access is wanted. Reading is done once,
@@ -50,18 +56,24 @@ func (w *workspace) load(ctx context.Context, src source, need func(head []byte)
 		return c, nil, err
 	}
 	defer stream.Close()
+	whole := src.random == nil && src.size <= wholeSize
 	c.head = make([]byte, headSize)
+	if whole {
+		c.head = make([]byte, src.size)
+	}
 	n, err := io.ReadFull(stream, c.head)
 	c.head = c.head[:n]
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return c, nil, err
 	}
-	hashed, kept := need(c.head)
-	if !hashed && (!kept || src.plain) {
+	hashed, kept := need(c.head[:min(n, headSize)])
+	if !hashed && !whole && (!kept || src.plain) {
 		return c, nil, nil
 	}
 	to := io.Discard
-	if kept && src.random == nil {
+	if whole {
+		c.content, c.whole = bytes.NewReader(c.head), c.head
+	} else if kept && src.random == nil {
 		var s *spool.Spool
 		s, release = w.spool()
 		c.content, to = s, s

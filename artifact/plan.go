@@ -37,8 +37,10 @@ type Plan struct {
 	// Violations are why the artifact must not be signed; empty when it may be.
 	Violations []Violation `json:"violations"`
 
-	// source is what was planned, for Sign to know it again; nil of a plan that was read from JSON.
+	// Of a plan that was read from JSON these are nil: source is what was planned, for Sign to know it
+	// again, and kept has small files that were unpacked and will be signed.
 	source io.ReaderAt
+	kept   map[*PlannedFile][]byte
 }
 
 // Action says what happens to a file.

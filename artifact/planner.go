@@ -3,6 +3,7 @@ package artifact
 import (
 	"context"
 	"fmt"
+	"sync"
 )
 
 // Plan applies the configuration to an artifact. That the artifact does not fit
@@ -27,6 +28,7 @@ func (c *Configuration) Plan(ctx context.Context, src Source, opts PlanOptions) 
 		opts:       opts,
 		strict:     opts.Strict || c.strict,
 		parameters: parameters,
+		kept:       make(map[*PlannedFile][]byte),
 	}
 	p.report(0, 1)
 	root := set.includes[0]
@@ -49,6 +51,7 @@ func (c *Configuration) Plan(ctx context.Context, src Source, opts PlanOptions) 
 		Root:                planned,
 		Violations:          append(found.list, inner...),
 		source:              src.Content,
+		kept:                p.kept,
 	}
 	if plan.Violations == nil {
 		plan.Violations = []Violation{}
@@ -70,6 +73,21 @@ type planner struct {
 	opts       PlanOptions
 	strict     bool
 	parameters map[string]string
+
+	keeping  sync.Mutex // of those below
+	kept     map[*PlannedFile][]byte
+	keptSize int64
+}
+
+// keptSize is how many bytes of files a plan keeps, because signing wants them again.
+const keptSize = 16 << 20
+
+func (p *planner) keep(f *PlannedFile, content []byte) {
+	p.keeping.Lock()
+	defer p.keeping.Unlock()
+	if p.keptSize += int64(len(content)); p.keptSize <= keptSize {
+		p.kept[f] = content
+	}
 }
 
 // findings collects violations.
@@ -140,6 +158,9 @@ func (p *planner) file(ctx context.Context, f *PlannedFile, src source, at strin
 		found.list = append(found.list, inner...)
 	}
 	p.decide(f, i)
+	if content.whole != nil && f.Action == ActionSign {
+		p.keep(f, content.whole)
+	}
 	return found.list, nil
 }
 

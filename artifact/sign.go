@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -76,7 +77,7 @@ func Sign(ctx context.Context, plan *Plan, src Source, dst Output, opts SignOpti
 	case src.Size != plan.Root.Size:
 		return nil, fmt.Errorf("%w: it has %d bytes, not %d", ErrOtherArtifact, src.Size, plan.Root.Size)
 	}
-	s := &signing{workspace: newWorkspace(opts.Workspace), opts: &opts, hashless: plan.hashless()}
+	s := &signing{workspace: newWorkspace(opts.Workspace), opts: &opts, hashless: plan.hashless(), kept: plan.kept}
 	s.report(0, plan.Root.changing())
 	var result *Result
 	// A source that is not the very one that was planned is hashed whole while it
@@ -133,6 +134,7 @@ type signing struct {
 	*workspace
 	opts     *SignOptions
 	hashless bool
+	kept     map[*PlannedFile][]byte // see Plan
 }
 
 // outcome is a changed file.
@@ -338,6 +340,9 @@ func (s *signing) member(ctx context.Context, planned *PlannedFile, c container,
 // unpack gives random access to a member, of which it checks that it is what was
 // planned.
 func (s *signing) unpack(ctx context.Context, planned *PlannedFile, c container, n int) (f file, release func(), err error) {
+	if content, ok := s.kept[planned]; ok {
+		return file{bytes.NewReader(content), planned.Size}, nil, nil
+	}
 	stream, err := c.open(n)
 	if err != nil {
 		return file{}, nil, err

@@ -117,7 +117,7 @@ func SignPE(ctx context.Context, dst File, src io.ReaderAt, size int64, opts Opt
 			return nil, fmt.Errorf("pe: writing at offset 0x%x: %w", p.at, err)
 		}
 	}
-	return result, img.prove(dst, result, proof.Sum(nil), patches)
+	return result, img.prove(dst, result, proof.Sum(nil), patches, cms.SelfChecking(opts.Key))
 }
 
 // A patch is what is written over the copy of an image to make it a signed one.
@@ -136,8 +136,9 @@ func (e *ProofError) Error() string {
 
 // prove makes sure that file is the signed image. digest was computed of what
 // the file held before the patches. Since each of them is found in its place, none
-// has changed what the digest covers.
-func (img *image) prove(file io.ReaderAt, made *Result, digest []byte, patches []patch) error {
+// has changed what the digest covers. selfChecked tells that who made the signature has
+// verified it.
+func (img *image) prove(file io.ReaderAt, made *Result, digest []byte, patches []patch, selfChecked bool) error {
 	for _, p := range patches {
 		written := make([]byte, len(p.octets))
 		if err := readFull(file, written, p.at, "signed file"); err != nil {
@@ -164,7 +165,11 @@ func (img *image) prove(file io.ReaderAt, made *Result, digest []byte, patches [
 		return &ProofError{fmt.Sprintf("the signature is for the %v digest %x", signature.indirect.Hash, signature.indirect.Digest)}
 	}
 	signer := signature.sd.Signers[0]
-	if _, err := signature.sd.CheckSignature(signer, nil); err != nil {
+	check := signature.sd.CheckSignature
+	if selfChecked {
+		check = signature.sd.CheckDigest
+	}
+	if _, err := check(signer, nil); err != nil {
 		return &ProofError{err.Error()}
 	}
 	// Whether an authority is trusted is for others to say.

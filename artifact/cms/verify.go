@@ -3,6 +3,7 @@ package cms
 import (
 	"bytes"
 	"crypto"
+	"crypto/rsa"
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/asn1"
@@ -43,71 +44,108 @@ func (sd *SignedData) SignerCertificate(si *SignerInfo) (*x509.Certificate, erro
 // ErrUnsupported, or come from detached. The certificate is returned beside an
 // error when it is known.
 func (sd *SignedData) CheckSignature(si *SignerInfo, detached func(crypto.Hash) ([]byte, error)) (*x509.Certificate, error) {
+	certificate, verify, err := sd.prepare(si, detached)
+	if err != nil {
+		return certificate, err
+	}
+	return certificate, verify()
+}
+
+// CheckDigest is CheckSignature without its last step, that with the public key:
+// it tells whether the content is what the signer signed, if he did. It is for who
+// has just made the signature with a key that checks itself, see SelfChecking.
+func (sd *SignedData) CheckDigest(si *SignerInfo, detached func(crypto.Hash) ([]byte, error)) (*x509.Certificate, error) {
+	certificate, _, err := sd.prepare(si, detached)
+	return certificate, err
+}
+
+// SelfChecking tells whether a key verifies each signature before it gives it away.
+// That of crypto/rsa does: a fault in the calculation would betray the key.
+func SelfChecking(key crypto.Signer) bool {
+	_, ok := key.(*rsa.PrivateKey)
+	return ok
+}
+
+// prepare does all of CheckSignature but what verify does.
+func (sd *SignedData) prepare(si *SignerInfo, detached func(crypto.Hash) ([]byte, error)) (_ *x509.Certificate, verify func() error, err error) {
 	certificate, err := sd.SignerCertificate(si)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if si.Hash == 0 {
-		return certificate, fmt.Errorf("%w: hash function %v", ErrUnsupported, si.hashOID)
+		return certificate, nil, fmt.Errorf("%w: hash function %v", ErrUnsupported, si.hashOID)
 	}
 	var digest []byte
 	switch {
 	case !sd.Detached:
 		digest = sum(si.Hash, sd.Content)
 	case detached == nil:
-		return certificate, fmt.Errorf("%w: the signed content is kept elsewhere and was not given", ErrDigestMismatch)
+		return certificate, nil, fmt.Errorf("%w: the signed content is kept elsewhere and was not given", ErrDigestMismatch)
 	default:
 		if digest, err = detached(si.Hash); err != nil {
-			return certificate, err
+			return certificate, nil, err
 		}
 	}
-	return certificate, si.check(certificate, sd.ContentType, digest, sd.Content)
+	verify, err = si.prepare(certificate, sd.ContentType, digest, sd.Content)
+	return certificate, verify, err
 }
 
-// check verifies the signature over content of the given type and digest. The
-// type is nil for a countersignature, which should name none (RFC 5652 section
-// 11.4) but often does. content itself may be nil; only Ed25519 without signed
-// attributes needs it.
+// check verifies the signature over content of the given type and digest, see prepare.
 func (si *SignerInfo) check(certificate *x509.Certificate, contentType asn1.ObjectIdentifier, digest, content []byte) error {
+	verify, err := si.prepare(certificate, contentType, digest, content)
+	if err != nil {
+		return err
+	}
+	return verify()
+}
+
+// prepare checks that the signer signed content of the given type and digest, if the
+// signature holds, which verify tells. The type is nil for a countersignature, which
+// should name none (RFC 5652 section 11.4) but often does. content itself may be nil;
+// only Ed25519 without signed attributes needs it.
+func (si *SignerInfo) prepare(certificate *x509.Certificate, contentType asn1.ObjectIdentifier, digest, content []byte) (verify func() error, err error) {
+	a := si.SignatureAlgorithm
+	verifies := func(input []byte) (func() error, error) {
+		return func() error { return a.verify(certificate.PublicKey, input, si.Signature) }, nil
+	}
 	if si.signed == nil {
 		// RFC 5652 section 5.3: only id-data may be signed without attributes.
 		// Otherwise attributes could be passed off as content.
 		if contentType != nil && !contentType.Equal(OIDData) {
-			return fmt.Errorf("%w: content type %v needs signed attributes", ErrBadSignature, contentType)
+			return nil, fmt.Errorf("%w: content type %v needs signed attributes", ErrBadSignature, contentType)
 		}
-		if si.SignatureAlgorithm.kind == kindEd25519 {
+		if a.kind == kindEd25519 {
 			if content == nil {
-				return fmt.Errorf("%w: detached Ed25519 signature without signed attributes", ErrUnsupported)
+				return nil, fmt.Errorf("%w: detached Ed25519 signature without signed attributes", ErrUnsupported)
 			}
 			digest = content
-		} else if si.SignatureAlgorithm.Hash != si.Hash {
-			return fmt.Errorf("%w: digest algorithm %v, but %v", ErrBadSignature, si.Hash, si.SignatureAlgorithm)
+		} else if a.Hash != si.Hash {
+			return nil, fmt.Errorf("%w: digest algorithm %v, but %v", ErrBadSignature, si.Hash, a)
 		}
-		return si.SignatureAlgorithm.verify(certificate.PublicKey, digest, si.Signature)
+		return verifies(digest)
 	}
 
 	if contentType != nil {
 		value, ok := si.SignedAttributes.single(OIDAttributeContentType)
 		var oid asn1.ObjectIdentifier
 		if !ok || !value.ReadASN1ObjectIdentifier(&oid) || !oid.Equal(contentType) {
-			return fmt.Errorf("%w: the signed content type is not %v", ErrBadSignature, contentType)
+			return nil, fmt.Errorf("%w: the signed content type is not %v", ErrBadSignature, contentType)
 		}
 	}
 	signed, err := si.MessageDigest()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if subtle.ConstantTimeCompare(signed, digest) != 1 {
-		return fmt.Errorf("%w (%v is %x, signed is %x)", ErrDigestMismatch, si.Hash, digest, signed)
+		return nil, fmt.Errorf("%w (%v is %x, signed is %x)", ErrDigestMismatch, si.Hash, digest, signed)
 	}
-	a := si.SignatureAlgorithm
-	if a.kind == kindEd25519 {
-		return a.verify(certificate.PublicKey, si.signed, si.Signature)
+	switch {
+	case a.kind == kindEd25519:
+		return verifies(si.signed)
+	case a.kind == kindUnknown || a.Hash == 0:
+		return nil, fmt.Errorf("%w: signature algorithm %v", ErrUnsupported, a)
 	}
-	if a.kind == kindUnknown || a.Hash == 0 {
-		return fmt.Errorf("%w: signature algorithm %v", ErrUnsupported, a)
-	}
-	return a.verify(certificate.PublicKey, sum(a.Hash, si.signed), si.Signature)
+	return verifies(sum(a.Hash, si.signed))
 }
 
 // MessageDigest returns the signed digest of the content (RFC 5652 section 11.2).

@@ -156,19 +156,33 @@ func (s *Spool) growMemory(size int64) bool {
 	if size <= int64(cap(s.memory)) {
 		if size > s.size {
 			s.memory = s.memory[:size]
+			clear(s.memory[s.size:])
 			s.size = size
 		}
 		return true
 	}
-	capacity := min(max(size, 2*int64(cap(s.memory)), 512), s.options.Threshold)
+	capacity := min(max(size, 2*int64(cap(s.memory)), smallSize), s.options.Threshold)
 	if !s.options.Budget.reserve(capacity) {
 		return false
 	}
-	grown := make([]byte, size, capacity)
-	copy(grown, s.memory)
-	s.options.Budget.release(int64(cap(s.memory)))
+	grown := allocate(capacity)[:size]
+	clear(grown[copy(grown, s.memory):])
+	s.dropMemory()
 	s.memory, s.size = grown, size
 	return true
+}
+
+// smallSize is what a spool takes at once. Most files in archives are small, and so
+// is what they are compressed to: their memory is used again.
+const smallSize = 32 << 10
+
+var small = sync.Pool{New: func() any { return new([smallSize]byte) }}
+
+func allocate(capacity int64) []byte {
+	if capacity == smallSize {
+		return small.Get().(*[smallSize]byte)[:]
+	}
+	return make([]byte, capacity)
 }
 
 // spill moves the content from memory to a file.
@@ -197,6 +211,9 @@ func (s *Spool) spill() error {
 
 func (s *Spool) dropMemory() {
 	s.options.Budget.release(int64(cap(s.memory)))
+	if cap(s.memory) == smallSize {
+		small.Put((*[smallSize]byte)(s.memory[:smallSize]))
+	}
 	s.memory = nil
 }
 
@@ -222,6 +239,20 @@ func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// Trim gives back memory that was taken for more bytes than there are now. It is
+// for what stays for a while.
+func (s *Spool) Trim() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.size == int64(cap(s.memory)) || !s.options.Budget.reserve(s.size) {
+		return
+	}
+	trimmed := make([]byte, s.size)
+	copy(trimmed, s.memory)
+	s.dropMemory()
+	s.memory = trimmed
 }
 
 // content returns where the bytes are.

@@ -129,16 +129,13 @@ func diffEntry(a, b *Entry, o DiffOptions) (aspects []Aspect, err error) {
 }
 
 func compareContent(a, b *Entry, o DiffOptions) (sameContent, sameData bool, err error) {
-	if a.Method == b.Method && (a.Flags^b.Flags)&(flagsEncrypted|flagPatched) == 0 {
-		if sameData, err = sameRaw(a, b, o); err != nil {
-			return false, false, err
-		}
-		if sameData { // the CRC-32 says whether it is read as the same
-			return a.CRC32 == b.CRC32 && a.Size == b.Size, true, nil
-		}
-	}
 	if a.Size != b.Size || a.CRC32 != b.CRC32 {
-		return false, false, nil
+		return false, false, nil // the CRC-32 says that it is not read as the same
+	}
+	if a.Method == b.Method && (a.Flags^b.Flags)&(flagsEncrypted|flagPatched) == 0 {
+		if sameData, err = sameRaw(a, b, o); err != nil || sameData {
+			return sameData, sameData, err
+		}
 	}
 	x, err := a.Open()
 	if err != nil {
@@ -159,7 +156,7 @@ func sameRaw(a, b *Entry, o DiffOptions) (bool, error) {
 	const part = 64 << 10
 	x, y := a.Raw(), b.Raw()
 	size := x.Size()
-	if !o.Quick || size <= 2*part || size != y.Size() || a.CRC32 != b.CRC32 || a.Size != b.Size {
+	if !o.Quick || size <= 2*part || size != y.Size() {
 		return sameBytes(x, y)
 	}
 	for _, at := range []int64{0, size - part} {

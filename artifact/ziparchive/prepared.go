@@ -78,6 +78,7 @@ func Prepare(content io.Reader, method uint16, o spool.Options) (_ *Prepared, er
 	if err != nil {
 		return nil, err
 	}
+	p.spool.Trim()
 	p.data, p.compressed = p.spool, p.spool.Size()
 	return p, nil
 }

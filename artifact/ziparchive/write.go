@@ -23,7 +23,8 @@ type writer struct {
 	patch   *Patch
 	archive *Archive
 	dst     io.Writer
-	n       int64 // bytes written to dst
+	small   *bufio.Writer // before dst, for what is not worth a call
+	n       int64         // bytes written to both
 	from    int64 // bytes of the archive that were not yet copied: the run that
 	to      int64 // ends with the latest unchanged entry
 	offsets []int64
@@ -39,7 +40,7 @@ type writer struct {
 func (p *Patch) WriteTo(dst io.Writer) (int64, error) {
 	a := p.archive
 	w := &writer{
-		patch: p, archive: a, dst: dst, to: a.first,
+		patch: p, archive: a, dst: dst, small: bufio.NewWriterSize(dst, bufferSize), to: a.first,
 		offsets: make([]int64, len(a.Entries)),
 		added:   make(map[*Entry][][]byte),
 	}
@@ -47,11 +48,16 @@ func (p *Patch) WriteTo(dst io.Writer) (int64, error) {
 	if err == nil {
 		err = w.writeDirectory()
 	}
-	return w.n, err
+	if err == nil {
+		err = w.small.Flush()
+	}
+	return w.n - int64(w.small.Buffered()), err
 }
 
+const bufferSize = 64 << 10
+
 func (w *writer) write(b []byte) error {
-	n, err := w.dst.Write(b)
+	n, err := w.small.Write(b)
 	w.n += int64(n)
 	return err
 }
@@ -60,7 +66,14 @@ func (w *writer) copyFrom(src io.ReaderAt, off, n int64) error {
 	if n == 0 {
 		return nil
 	}
-	written, err := spool.CopyRange(w.dst, src, off, n)
+	var dst io.Writer = w.small
+	if n > bufferSize/2 {
+		if err := w.small.Flush(); err != nil {
+			return err
+		}
+		dst = w.dst // the kernel may do it
+	}
+	written, err := spool.CopyRange(dst, src, off, n)
 	w.n += written
 	return err
 }
@@ -297,14 +310,11 @@ func (w *writer) writeInserted(in insertion) ([]byte, error) {
 func (w *writer) writeDirectory() error {
 	a := w.archive
 	start := w.n
-	buffered := bufio.NewWriterSize(w.dst, 64<<10)
 	count := uint64(0)
 	var scratch []byte
 	emit := func(record []byte) error {
 		count++
-		n, err := buffered.Write(record)
-		w.n += int64(n)
-		return err
+		return w.write(record)
 	}
 	for i := 0; i <= len(a.Entries); i++ {
 		var e *Entry
@@ -326,9 +336,6 @@ func (w *writer) writeDirectory() error {
 		if err := emit(scratch); err != nil {
 			return err
 		}
-	}
-	if err := buffered.Flush(); err != nil {
-		return err
 	}
 	size := w.n - start
 	if err := w.copyFrom(a.reader, a.tail, a.EndOffset()-a.tail); err != nil {
