@@ -1043,6 +1043,14 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug} (the `GetTrustedBuildSystem` operationId).
 	GetTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteTrustedBuildSystem Delete a trusted build system with its tokens
+	//
+	// One that is linked to projects is not deleted: the answer is 409 and names them. What it vouched for no longer counts, for
+	// resubmits either.
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Delete (the `DeleteTrustedBuildSystem` operationId).
+	DeleteTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// EditTrustedBuildSystemWithBody Change a trusted build system
 	//
 	// Takes any type of body and a specified content type.
@@ -1099,6 +1107,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
 	ChangeUserGroupMembers(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ChangeUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteUserGroup Delete a group that stands nowhere
+	//
+	// A group that is a submitter, approver, reader, configurator or a member of another group is not deleted: the answer is 409 and says where.
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Delete (the `DeleteUserGroup` operationId).
+	DeleteUserGroup(ctx context.Context, organizationID OrganizationID, groupID GroupID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// EditUserGroupWithBody Change the name or description of a group
 	//
@@ -3481,6 +3496,24 @@ func (c *Client) GetTrustedBuildSystem(ctx context.Context, organizationID Organ
 	return c.Client.Do(req)
 }
 
+// DeleteTrustedBuildSystem Delete a trusted build system with its tokens
+//
+// One that is linked to projects is not deleted: the answer is 409 and names them. What it vouched for no longer counts, for
+// resubmits either.
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Delete (the `DeleteTrustedBuildSystem` operationId).
+func (c *Client) DeleteTrustedBuildSystem(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteTrustedBuildSystemRequest(c.Server, organizationID, trustedBuildSystemSlug)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // EditTrustedBuildSystemWithBody Change a trusted build system
 //
 // Takes any type of body and a specified content type.
@@ -3618,6 +3651,23 @@ func (c *Client) ChangeUserGroupMembersWithBody(ctx context.Context, organizatio
 // Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
 func (c *Client) ChangeUserGroupMembers(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ChangeUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewChangeUserGroupMembersRequest(c.Server, organizationID, groupID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteUserGroup Delete a group that stands nowhere
+//
+// A group that is a submitter, approver, reader, configurator or a member of another group is not deleted: the answer is 409 and says where.
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Delete (the `DeleteUserGroup` operationId).
+func (c *Client) DeleteUserGroup(ctx context.Context, organizationID OrganizationID, groupID GroupID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteUserGroupRequest(c.Server, organizationID, groupID)
 	if err != nil {
 		return nil, err
 	}
@@ -8701,6 +8751,47 @@ func NewGetTrustedBuildSystemRequest(server string, organizationID OrganizationI
 	return req, nil
 }
 
+// NewDeleteTrustedBuildSystemRequest constructs an http.Request for the DeleteTrustedBuildSystem method
+func NewDeleteTrustedBuildSystemRequest(server string, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "trustedBuildSystemSlug", trustedBuildSystemSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/TrustedBuildSystems/%s/Delete", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewEditTrustedBuildSystemRequest calls the generic EditTrustedBuildSystem builder with application/json body
 func NewEditTrustedBuildSystemRequest(server string, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, body EditTrustedBuildSystemJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -8968,6 +9059,47 @@ func NewChangeUserGroupMembersRequestWithBody(server string, organizationID Orga
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteUserGroupRequest constructs an http.Request for the DeleteUserGroup method
+func NewDeleteUserGroupRequest(server string, organizationID OrganizationID, groupID GroupID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "groupId", groupID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/UserGroups/%s/Delete", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -10560,6 +10692,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug} (the `GetTrustedBuildSystem` operationId).
 	GetTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*GetTrustedBuildSystemResponse, error)
 
+	// DeleteTrustedBuildSystemWithResponse Delete a trusted build system with its tokens
+	//
+	// One that is linked to projects is not deleted: the answer is 409 and names them. What it vouched for no longer counts, for
+	// resubmits either.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Delete (the `DeleteTrustedBuildSystem` operationId).
+	DeleteTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*DeleteTrustedBuildSystemResponse, error)
+
 	// EditTrustedBuildSystemWithBodyWithResponse Change a trusted build system
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -10622,6 +10764,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers (the `ChangeUserGroupMembers` operationId).
 	ChangeUserGroupMembersWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, body ChangeUserGroupMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeUserGroupMembersResponse, error)
+
+	// DeleteUserGroupWithResponse Delete a group that stands nowhere
+	//
+	// A group that is a submitter, approver, reader, configurator or a member of another group is not deleted: the answer is 409 and says where.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Delete (the `DeleteUserGroup` operationId).
+	DeleteUserGroupWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, reqEditors ...RequestEditorFn) (*DeleteUserGroupResponse, error)
 
 	// EditUserGroupWithBodyWithResponse Change the name or description of a group
 	//
@@ -15233,6 +15384,47 @@ func (r GetTrustedBuildSystemResponse) ContentType() string {
 	return ""
 }
 
+type DeleteTrustedBuildSystemResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteTrustedBuildSystemResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteTrustedBuildSystemResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteTrustedBuildSystemResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteTrustedBuildSystemResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteTrustedBuildSystemResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type EditTrustedBuildSystemResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15522,6 +15714,47 @@ func (r ChangeUserGroupMembersResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ChangeUserGroupMembersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteUserGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteUserGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteUserGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteUserGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteUserGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteUserGroupResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -17846,6 +18079,22 @@ func (c *ClientWithResponses) GetTrustedBuildSystemWithResponse(ctx context.Cont
 	return ParseGetTrustedBuildSystemResponse(rsp)
 }
 
+// DeleteTrustedBuildSystemWithResponse Delete a trusted build system with its tokens
+//
+// One that is linked to projects is not deleted: the answer is 409 and names them. What it vouched for no longer counts, for
+// resubmits either.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Delete (the `DeleteTrustedBuildSystem` operationId).
+func (c *ClientWithResponses) DeleteTrustedBuildSystemWithResponse(ctx context.Context, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug, reqEditors ...RequestEditorFn) (*DeleteTrustedBuildSystemResponse, error) {
+	rsp, err := c.DeleteTrustedBuildSystem(ctx, organizationID, trustedBuildSystemSlug, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteTrustedBuildSystemResponse(rsp)
+}
+
 // EditTrustedBuildSystemWithBodyWithResponse Change a trusted build system
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -17961,6 +18210,21 @@ func (c *ClientWithResponses) ChangeUserGroupMembersWithResponse(ctx context.Con
 		return nil, err
 	}
 	return ParseChangeUserGroupMembersResponse(rsp)
+}
+
+// DeleteUserGroupWithResponse Delete a group that stands nowhere
+//
+// A group that is a submitter, approver, reader, configurator or a member of another group is not deleted: the answer is 409 and says where.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/UserGroups/{groupId}/Delete (the `DeleteUserGroup` operationId).
+func (c *ClientWithResponses) DeleteUserGroupWithResponse(ctx context.Context, organizationID OrganizationID, groupID GroupID, reqEditors ...RequestEditorFn) (*DeleteUserGroupResponse, error) {
+	rsp, err := c.DeleteUserGroup(ctx, organizationID, groupID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteUserGroupResponse(rsp)
 }
 
 // EditUserGroupWithBodyWithResponse Change the name or description of a group
@@ -21357,6 +21621,35 @@ func ParseGetTrustedBuildSystemResponse(rsp *http.Response) (*GetTrustedBuildSys
 	return response, nil
 }
 
+// ParseDeleteTrustedBuildSystemResponse parses an HTTP response from a DeleteTrustedBuildSystemWithResponse call
+func ParseDeleteTrustedBuildSystemResponse(rsp *http.Response) (*DeleteTrustedBuildSystemResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteTrustedBuildSystemResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseEditTrustedBuildSystemResponse parses an HTTP response from a EditTrustedBuildSystemWithResponse call
 func ParseEditTrustedBuildSystemResponse(rsp *http.Response) (*EditTrustedBuildSystemResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -21555,6 +21848,35 @@ func ParseChangeUserGroupMembersResponse(rsp *http.Response) (*ChangeUserGroupMe
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteUserGroupResponse parses an HTTP response from a DeleteUserGroupWithResponse call
+func ParseDeleteUserGroupResponse(rsp *http.Response) (*DeleteUserGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteUserGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

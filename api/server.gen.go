@@ -302,6 +302,9 @@ type ServerInterface interface {
 	// GetTrustedBuildSystem A trusted build system
 	// (GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug})
 	GetTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug)
+	// DeleteTrustedBuildSystem Delete a trusted build system with its tokens
+	// (POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Delete)
+	DeleteTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug)
 	// EditTrustedBuildSystem Change a trusted build system
 	// (POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit)
 	EditTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug)
@@ -320,6 +323,9 @@ type ServerInterface interface {
 	// ChangeUserGroupMembers Replace the members of a group
 	// (POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers)
 	ChangeUserGroupMembers(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID)
+	// DeleteUserGroup Delete a group that stands nowhere
+	// (POST /v1/{organizationId}/UserGroups/{groupId}/Delete)
+	DeleteUserGroup(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID)
 	// EditUserGroup Change the name or description of a group
 	// (POST /v1/{organizationId}/UserGroups/{groupId}/Edit)
 	EditUserGroup(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID)
@@ -4246,6 +4252,41 @@ func (siw *ServerInterfaceWrapper) GetTrustedBuildSystem(w http.ResponseWriter, 
 	handler.ServeHTTP(w, r)
 }
 
+// DeleteTrustedBuildSystem operation middleware
+func (siw *ServerInterfaceWrapper) DeleteTrustedBuildSystem(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "trustedBuildSystemSlug" -------------
+	var trustedBuildSystemSlug TrustedBuildSystemSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "trustedBuildSystemSlug", r.PathValue("trustedBuildSystemSlug"), &trustedBuildSystemSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "trustedBuildSystemSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteTrustedBuildSystem(w, r, organizationID, trustedBuildSystemSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // EditTrustedBuildSystem operation middleware
 func (siw *ServerInterfaceWrapper) EditTrustedBuildSystem(w http.ResponseWriter, r *http.Request) {
 
@@ -4429,6 +4470,41 @@ func (siw *ServerInterfaceWrapper) ChangeUserGroupMembers(w http.ResponseWriter,
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ChangeUserGroupMembers(w, r, organizationID, groupID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteUserGroup operation middleware
+func (siw *ServerInterfaceWrapper) DeleteUserGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "groupId" -------------
+	var groupID GroupID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "groupId", r.PathValue("groupId"), &groupID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "groupId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteUserGroup(w, r, organizationID, groupID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -5022,6 +5098,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/SigningRequests/SubmitWithoutArtifact", wrapper.SubmitWithoutArtifact)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems", wrapper.ListTrustedBuildSystems)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}", wrapper.GetTrustedBuildSystem)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Delete", wrapper.DeleteTrustedBuildSystem)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit", wrapper.EditTrustedBuildSystem)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken", wrapper.RegenerateTrustedBuildSystemToken)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/TrustedBuildSystems/AddCustom", wrapper.AddCustomTrustedBuildSystem)
@@ -5030,6 +5107,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/UserGroups", wrapper.CreateUserGroup)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/UserGroups/{groupId}", wrapper.GetUserGroup)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/UserGroups/{groupId}/ChangeMembers", wrapper.ChangeUserGroupMembers)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/UserGroups/{groupId}/Delete", wrapper.DeleteUserGroup)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/UserGroups/{groupId}/Edit", wrapper.EditUserGroup)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/UserGroups/{groupId}/ModifyMembers", wrapper.ModifyUserGroupMembers)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Webhooks", wrapper.ListWebhooks)
@@ -9073,6 +9151,40 @@ func (response GetTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse) V
 	return err
 }
 
+type DeleteTrustedBuildSystemRequestObject struct {
+	OrganizationID         OrganizationID         `json:"organizationId"`
+	TrustedBuildSystemSlug TrustedBuildSystemSlug `json:"trustedBuildSystemSlug"`
+}
+
+type DeleteTrustedBuildSystemResponseObject interface {
+	VisitDeleteTrustedBuildSystemResponse(w http.ResponseWriter) error
+}
+
+type DeleteTrustedBuildSystem204Response struct {
+}
+
+func (response DeleteTrustedBuildSystem204Response) VisitDeleteTrustedBuildSystemResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteTrustedBuildSystemdefaultApplicationProblemPlusJSONResponse) VisitDeleteTrustedBuildSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type EditTrustedBuildSystemRequestObject struct {
 	OrganizationID         OrganizationID         `json:"organizationId"`
 	TrustedBuildSystemSlug TrustedBuildSystemSlug `json:"trustedBuildSystemSlug"`
@@ -9311,6 +9423,40 @@ type ChangeUserGroupMembersdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ChangeUserGroupMembersdefaultApplicationProblemPlusJSONResponse) VisitChangeUserGroupMembersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteUserGroupRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	GroupID        GroupID        `json:"groupId"`
+}
+
+type DeleteUserGroupResponseObject interface {
+	VisitDeleteUserGroupResponse(w http.ResponseWriter) error
+}
+
+type DeleteUserGroup204Response struct {
+}
+
+func (response DeleteUserGroup204Response) VisitDeleteUserGroupResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteUserGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteUserGroupdefaultApplicationProblemPlusJSONResponse) VisitDeleteUserGroupResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -10011,6 +10157,9 @@ type StrictServerInterface interface {
 	// GetTrustedBuildSystem A trusted build system
 	// (GET /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug})
 	GetTrustedBuildSystem(ctx context.Context, request GetTrustedBuildSystemRequestObject) (GetTrustedBuildSystemResponseObject, error)
+	// DeleteTrustedBuildSystem Delete a trusted build system with its tokens
+	// (POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Delete)
+	DeleteTrustedBuildSystem(ctx context.Context, request DeleteTrustedBuildSystemRequestObject) (DeleteTrustedBuildSystemResponseObject, error)
 	// EditTrustedBuildSystem Change a trusted build system
 	// (POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit)
 	EditTrustedBuildSystem(ctx context.Context, request EditTrustedBuildSystemRequestObject) (EditTrustedBuildSystemResponseObject, error)
@@ -10029,6 +10178,9 @@ type StrictServerInterface interface {
 	// ChangeUserGroupMembers Replace the members of a group
 	// (POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers)
 	ChangeUserGroupMembers(ctx context.Context, request ChangeUserGroupMembersRequestObject) (ChangeUserGroupMembersResponseObject, error)
+	// DeleteUserGroup Delete a group that stands nowhere
+	// (POST /v1/{organizationId}/UserGroups/{groupId}/Delete)
+	DeleteUserGroup(ctx context.Context, request DeleteUserGroupRequestObject) (DeleteUserGroupResponseObject, error)
 	// EditUserGroup Change the name or description of a group
 	// (POST /v1/{organizationId}/UserGroups/{groupId}/Edit)
 	EditUserGroup(ctx context.Context, request EditUserGroupRequestObject) (EditUserGroupResponseObject, error)
@@ -12996,6 +13148,33 @@ func (sh *strictHandler) GetTrustedBuildSystem(w http.ResponseWriter, r *http.Re
 	}
 }
 
+// DeleteTrustedBuildSystem operation middleware
+func (sh *strictHandler) DeleteTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug) {
+	var request DeleteTrustedBuildSystemRequestObject
+
+	request.OrganizationID = organizationID
+	request.TrustedBuildSystemSlug = trustedBuildSystemSlug
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteTrustedBuildSystem(ctx, request.(DeleteTrustedBuildSystemRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteTrustedBuildSystem")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteTrustedBuildSystemResponseObject); ok {
+		if err := validResponse.VisitDeleteTrustedBuildSystemResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // EditTrustedBuildSystem operation middleware
 func (sh *strictHandler) EditTrustedBuildSystem(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, trustedBuildSystemSlug TrustedBuildSystemSlug) {
 	var request EditTrustedBuildSystemRequestObject
@@ -13170,6 +13349,33 @@ func (sh *strictHandler) ChangeUserGroupMembers(w http.ResponseWriter, r *http.R
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ChangeUserGroupMembersResponseObject); ok {
 		if err := validResponse.VisitChangeUserGroupMembersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteUserGroup operation middleware
+func (sh *strictHandler) DeleteUserGroup(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, groupID GroupID) {
+	var request DeleteUserGroupRequestObject
+
+	request.OrganizationID = organizationID
+	request.GroupID = groupID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteUserGroup(ctx, request.(DeleteUserGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteUserGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteUserGroupResponseObject); ok {
+		if err := validResponse.VisitDeleteUserGroupResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

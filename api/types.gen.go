@@ -676,6 +676,15 @@ type CreatedWebhook struct {
 	WebhookSecret string `json:"webhookSecret"`
 }
 
+// Deactivate defines model for Deactivate.
+type Deactivate struct {
+	// EvenIfInUse Deactivate although something needs it; without this the answer is then 409 and says what.
+	EvenIfInUse bool `json:"evenIfInUse,omitempty,omitzero"`
+
+	// Version The version that was read; when it is not the current one, the answer is 409.
+	Version int `json:"version,omitempty,omitzero"`
+}
+
 // Decision defines model for Decision.
 type Decision struct {
 	Comment string `json:"comment,omitempty,omitzero"`
@@ -1226,7 +1235,10 @@ type SigningPolicy struct {
 	// Notifications Which mails somebody gets. Default: what to decide on, and how one's own requests ended; All: every event of these requests. For
 	// users at Default, the signing policy may say otherwise.
 	Notifications NotificationLevel `json:"notifications"`
-	ProjectSlug   string            `json:"projectSlug"`
+
+	// Problems Why signing requests cannot succeed as things are now, such as too few active approvers.
+	Problems    []string `json:"problems,omitempty,omitzero"`
+	ProjectSlug string   `json:"projectSlug"`
 
 	// RequiredApprovals Different approvers who must approve; 0 signs without approval.
 	RequiredApprovals           int  `json:"requiredApprovals"`
@@ -2007,7 +2019,7 @@ type CreateCIUserJSONRequestBody = CreateCIUser
 type ActivateCIUserJSONRequestBody = ExpectedVersion
 
 // DeactivateCIUserJSONRequestBody defines body for DeactivateCIUser for application/json ContentType.
-type DeactivateCIUserJSONRequestBody = ExpectedVersion
+type DeactivateCIUserJSONRequestBody = Deactivate
 
 // EditCIUserJSONRequestBody defines body for EditCIUser for application/json ContentType.
 type EditCIUserJSONRequestBody = EditCIUser
@@ -2028,7 +2040,7 @@ type ImportPfxCertificateMultipartRequestBody ImportPfxCertificateMultipartBody
 type ActivateCertificateJSONRequestBody = ExpectedVersion
 
 // DeactivateCertificateJSONRequestBody defines body for DeactivateCertificate for application/json ContentType.
-type DeactivateCertificateJSONRequestBody = ExpectedVersion
+type DeactivateCertificateJSONRequestBody = Deactivate
 
 // EditCertificateJSONRequestBody defines body for EditCertificate for application/json ContentType.
 type EditCertificateJSONRequestBody = EditCertificate
@@ -2046,7 +2058,7 @@ type EditMyInteractiveUserJSONRequestBody = EditMyInteractiveUser
 type ActivateInteractiveUserJSONRequestBody = ExpectedVersion
 
 // DeactivateInteractiveUserJSONRequestBody defines body for DeactivateInteractiveUser for application/json ContentType.
-type DeactivateInteractiveUserJSONRequestBody = ExpectedVersion
+type DeactivateInteractiveUserJSONRequestBody = Deactivate
 
 // EditInteractiveUserJSONRequestBody defines body for EditInteractiveUser for application/json ContentType.
 type EditInteractiveUserJSONRequestBody = EditInteractiveUser
@@ -2079,7 +2091,7 @@ type EditArtifactConfigurationJSONRequestBody = EditArtifactConfiguration
 type EditArtifactConfigurationXMLJSONRequestBody = EditArtifactConfigurationXML
 
 // DeactivateProjectJSONRequestBody defines body for DeactivateProject for application/json ContentType.
-type DeactivateProjectJSONRequestBody = ExpectedVersion
+type DeactivateProjectJSONRequestBody = Deactivate
 
 // EditProjectJSONRequestBody defines body for EditProject for application/json ContentType.
 type EditProjectJSONRequestBody = EditProject

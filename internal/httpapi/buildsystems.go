@@ -86,6 +86,20 @@ func (s *service) EditTrustedBuildSystem(ctx context.Context, r api.EditTrustedB
 	return api.EditTrustedBuildSystem200JSONResponse(buildSystemOf(exchangeOf(ctx).links, t)), nil
 }
 
+// DeleteTrustedBuildSystem deletes a trusted build system. Its tokens are worth nothing at once.
+func (s *service) DeleteTrustedBuildSystem(ctx context.Context, r api.DeleteTrustedBuildSystemRequestObject) (api.DeleteTrustedBuildSystemResponseObject, error) {
+	a := actorOf(ctx)
+	t, err := s.buildSystem(ctx, r.TrustedBuildSystemSlug)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.signing.DeleteTrustedBuildSystem(ctx, a, t.Slug); err != nil {
+		return nil, err
+	}
+	s.auth.Forget(a.OrganizationID)
+	return api.DeleteTrustedBuildSystem204Response{}, nil
+}
+
 // RegenerateTrustedBuildSystemToken replaces the tokens of a trusted build system by a new one.
 func (s *service) RegenerateTrustedBuildSystemToken(ctx context.Context, r api.RegenerateTrustedBuildSystemTokenRequestObject) (api.RegenerateTrustedBuildSystemTokenResponseObject, error) {
 	t, err := s.buildSystem(ctx, r.TrustedBuildSystemSlug)

@@ -234,7 +234,7 @@ func (s *service) ActivateCertificate(ctx context.Context, r api.ActivateCertifi
 
 // DeactivateCertificate deactivates a certificate.
 func (s *service) DeactivateCertificate(ctx context.Context, r api.DeactivateCertificateRequestObject) (api.DeactivateCertificateResponseObject, error) {
-	c, err := s.editCertificate(ctx, r.CertificateSlug, signing.CertificateEdit{Active: pointer(false), Version: expected(r.Body)})
+	c, err := s.editCertificate(ctx, r.CertificateSlug, signing.CertificateEdit{Active: pointer(false), Version: deactivation(r.Body).Version, EvenIfInUse: deactivation(r.Body).EvenIfInUse})
 	return reply[api.DeactivateCertificateResponseObject](api.DeactivateCertificate200JSONResponse(c), err)
 }
 

@@ -22,6 +22,9 @@ func expected(body *api.ExpectedVersion) int {
 	return body.Version
 }
 
+// deactivation returns what a body says, or nothing.
+func deactivation(body *api.Deactivate) api.Deactivate { return overlay(body, api.Deactivate{}) }
+
 // overlay returns the given value, or the current one when none is given.
 func overlay[T any](given *T, current T) T {
 	if given == nil {

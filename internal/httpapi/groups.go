@@ -82,6 +82,20 @@ func (s *service) EditUserGroup(ctx context.Context, r api.EditUserGroupRequestO
 	return reply[api.EditUserGroupResponseObject](api.EditUserGroup200JSONResponse(g), err)
 }
 
+// DeleteUserGroup deletes a group.
+func (s *service) DeleteUserGroup(ctx context.Context, r api.DeleteUserGroupRequestObject) (api.DeleteUserGroupResponseObject, error) {
+	a := actorOf(ctx)
+	g, err := s.group(ctx, r.GroupID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.signing.DeleteGroup(ctx, a, g.ID); err != nil {
+		return nil, err
+	}
+	s.auth.Forget(a.OrganizationID)
+	return api.DeleteUserGroup204Response{}, nil
+}
+
 // ChangeUserGroupMembers replaces a group's members.
 func (s *service) ChangeUserGroupMembers(ctx context.Context, r api.ChangeUserGroupMembersRequestObject) (api.ChangeUserGroupMembersResponseObject, error) {
 	if r.Body.Members == nil {

@@ -59,7 +59,7 @@ func (s *service) ActivateProject(ctx context.Context, r api.ActivateProjectRequ
 
 // DeactivateProject deactivates a project.
 func (s *service) DeactivateProject(ctx context.Context, r api.DeactivateProjectRequestObject) (api.DeactivateProjectResponseObject, error) {
-	p, err := s.editProject(ctx, r.ProjectSlug, signing.ProjectEdit{Active: pointer(false), Version: expected(r.Body)})
+	p, err := s.editProject(ctx, r.ProjectSlug, signing.ProjectEdit{Active: pointer(false), Version: deactivation(r.Body).Version, EvenIfInUse: deactivation(r.Body).EvenIfInUse})
 	return reply[api.DeactivateProjectResponseObject](api.DeactivateProject200JSONResponse(p), err)
 }
 

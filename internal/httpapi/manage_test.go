@@ -254,9 +254,10 @@ func TestManagePolicy(t *testing.T) {
 	w.refuse(t, projectAdmin, base, `{"slug":"x","name":"x","certificateSlug":"test","allowedBranches":["main"]}`, 400, "AllowedBranches")
 	w.refuse(t, projectAdmin, base, `{"slug":"x","name":"x","certificateSlug":"test","submitters":[{"kind":"Robot","id":"x"}]}`, 400, "Submitters")
 
-	edited := post[api.SigningPolicy](t, w, projectAdmin, base+"/NEW/Edit", `{"requiredApprovals":2,"version":1}`, 200)
+	w.refuse(t, projectAdmin, base+"/new/Edit", `{"requiredApprovals":2}`, 400, "RequiredApprovals") // there is one approver
+	edited := post[api.SigningPolicy](t, w, projectAdmin, base+"/NEW/Edit", `{"retentionDays":91,"version":1}`, 200)
 	want := p
-	want.RequiredApprovals, want.Version = 2, 2
+	want.RetentionDays, want.Version = 91, 2
 	if a, b := mustJSON(t, edited), mustJSON(t, want); a != b {
 		t.Errorf("an edit of one rule changed more:\n%s\n%s", a, b)
 	}
@@ -274,8 +275,12 @@ func TestManagePolicy(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	w.refuse(t, certificateAdmin, "/Certificates/test/Edit", `{"name":"x","version":1}`, 409, "-")
-	if c := post[api.Certificate](t, w, certificateAdmin, "/Certificates/test/Deactivate", `{}`, 200); c.IsActive {
+	w.refuse(t, certificateAdmin, "/Certificates/test/Deactivate", `{}`, 409, "-") // its policy is active
+	if c := post[api.Certificate](t, w, certificateAdmin, "/Certificates/test/Deactivate", `{"evenIfInUse":true}`, 200); c.IsActive {
 		t.Errorf("%+v", c)
+	}
+	if p := get[api.SigningPolicy](t, w, projectAdmin, base+"/test-signing"); len(p.Problems) != 1 || !strings.Contains(p.Problems[0], "deactivated") {
+		t.Errorf("the policy does not say what is wrong: %+v", p)
 	}
 	w.refuse(t, projectAdmin, base, `{"slug":"x","name":"x","certificateSlug":"test"}`, 400, "CertificateSlug")
 	post[api.Certificate](t, w, certificateAdmin, "/Certificates/test/Activate", `{}`, 200)

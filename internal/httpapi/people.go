@@ -230,7 +230,7 @@ func (s *service) ActivateInteractiveUser(ctx context.Context, r api.ActivateInt
 
 // DeactivateInteractiveUser deactivates a person.
 func (s *service) DeactivateInteractiveUser(ctx context.Context, r api.DeactivateInteractiveUserRequestObject) (api.DeactivateInteractiveUserResponseObject, error) {
-	u, err := s.editInteractiveUser(ctx, r.UserID, signing.UserEdit{Active: pointer(false), Version: expected(r.Body)})
+	u, err := s.editInteractiveUser(ctx, r.UserID, signing.UserEdit{Active: pointer(false), Version: deactivation(r.Body).Version, EvenIfInUse: deactivation(r.Body).EvenIfInUse})
 	return reply[api.DeactivateInteractiveUserResponseObject](api.DeactivateInteractiveUser200JSONResponse(u), err)
 }
 
@@ -336,7 +336,7 @@ func (s *service) ActivateCIUser(ctx context.Context, r api.ActivateCIUserReques
 
 // DeactivateCIUser deactivates a CI user.
 func (s *service) DeactivateCIUser(ctx context.Context, r api.DeactivateCIUserRequestObject) (api.DeactivateCIUserResponseObject, error) {
-	u, err := s.editCIUser(ctx, r.UserID, signing.UserEdit{Active: pointer(false), Version: expected(r.Body)})
+	u, err := s.editCIUser(ctx, r.UserID, signing.UserEdit{Active: pointer(false), Version: deactivation(r.Body).Version, EvenIfInUse: deactivation(r.Body).EvenIfInUse})
 	return reply[api.DeactivateCIUserResponseObject](api.DeactivateCIUser200JSONResponse(u), err)
 }
 

@@ -66,7 +66,8 @@ func policyOf(l links, v *signing.ProjectView, p *signing.Policy) api.SigningPol
 		RequiredApprovals: rules.RequiredApprovals, SubmitterMayNotApprove: rules.SubmitterMayNotApprove,
 		RequiresTrustedBuildSystem: rules.RequireTrustedBuildSystem, VerifiesOriginPolicy: rules.VerifyOrigin,
 		AllowedBranches: rules.AllowedBranches, RequiresStrictConfiguration: rules.StrictConfiguration,
-		RequiresTimestamp: rules.RequireTimestamp, RetentionDays: rules.RetentionDays, Notifications: levelOf(rules.Notifications), Version: p.Version,
+		RequiresTimestamp: rules.RequireTimestamp, RetentionDays: rules.RetentionDays, Notifications: levelOf(rules.Notifications),
+		Problems: v.Problems[p.ID], Version: p.Version,
 	}
 	if c := v.Certificates[p.CertificateID]; c != nil {
 		out.CertificateSlug = c.Slug

@@ -63,6 +63,7 @@ var managementWalks = map[string]walk{
 	"POST /v1/{organizationId}/UserGroups":                         {path: fixed("/UserGroups"), body: jsonBody(`{"name":"$NEW"}`), ok: 201, may: userAdmins, abroad: 201},
 	"GET /v1/{organizationId}/UserGroups/{groupId}":                {path: onGroup(""), may: userSeers},
 	"POST /v1/{organizationId}/UserGroups/{groupId}/Edit":          {path: onGroup("/Edit"), body: jsonBody(`{"description":"x"}`), may: userAdmins},
+	"POST /v1/{organizationId}/UserGroups/{groupId}/Delete":        {path: onNewGroup, ok: 204, may: userAdmins},
 	"POST /v1/{organizationId}/UserGroups/{groupId}/ChangeMembers": {path: onGroup("/ChangeMembers"), body: jsonBody(`{"members":[]}`), may: userAdmins},
 	"POST /v1/{organizationId}/UserGroups/{groupId}/ModifyMembers": {path: onGroup("/ModifyMembers"), body: jsonBody(`{}`), may: userAdmins},
 
@@ -78,6 +79,7 @@ var managementWalks = map[string]walk{
 	"POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Edit": {
 		path: fixed("/TrustedBuildSystems/jenkins/Edit"), body: jsonBody(`{"description":"x"}`), may: globalAdmins,
 	},
+	"POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/Delete": {path: onBuildSystem("/Delete"), ok: 204, may: globalAdmins},
 	"POST /v1/{organizationId}/TrustedBuildSystems/{trustedBuildSystemSlug}/RegenerateTrustedBuildSystemToken": {
 		path: onBuildSystem("/RegenerateTrustedBuildSystemToken"), may: globalAdmins,
 	},
@@ -157,7 +159,7 @@ var managementWalks = map[string]walk{
 
 	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit":       {path: fixed("/Certificates/test/Edit"), body: jsonBody(`{"name":"x"}`), may: certAdmins},
 	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate":   {path: fixed("/Certificates/test/Activate"), may: certAdmins},
-	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate": {path: fixed("/Certificates/test/Deactivate"), may: certAdmins},
+	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate": {path: onCSR("/Deactivate"), may: certAdmins},
 }
 
 // onAwaited makes a request of the requester that waits for its artifact.
@@ -202,6 +204,15 @@ func (w *world) newUser(t testing.TB, kind signing.UserKind) string {
 // onGroup names the world's group.
 func onGroup(suffix string) func(*testing.T, *world) string {
 	return func(_ *testing.T, w *world) string { return "/UserGroups/" + string(w.group) + suffix }
+}
+
+// onNewGroup makes a group to delete.
+func onNewGroup(t *testing.T, w *world) string {
+	g, err := w.signing.CreateGroup(t.Context(), w.people[globalAdmin].actor, signing.GroupEdit{Name: ptr(string(signing.NewID())), Members: &[]signing.Subject{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "/UserGroups/" + string(g.ID) + "/Delete"
 }
 
 // onBuildSystem makes a trusted build system.

@@ -179,7 +179,7 @@ func TestNotificationLevels(t *testing.T) {
 	if p.Notifications != api.NotifyAll || p.RequiredApprovals != 1 {
 		t.Errorf("%+v", p)
 	}
-	if p = post[api.SigningPolicy](t, w, projectAdmin, policies+"/release-signing/Edit", `{"requiredApprovals":2}`, 200); p.Notifications != api.NotifyAll || p.RequiredApprovals != 2 {
+	if p = post[api.SigningPolicy](t, w, projectAdmin, policies+"/release-signing/Edit", `{"requiredApprovals":0}`, 200); p.Notifications != api.NotifyAll || p.RequiredApprovals != 0 {
 		t.Errorf("%+v", p)
 	}
 	w.refuse(t, projectAdmin, policies+"/new/Edit", `{"notifications":"some"}`, 400, "Notifications")

@@ -226,6 +226,34 @@ func (s *Service) EditTrustedBuildSystem(ctx context.Context, a Actor, slug stri
 	}.run(ctx, s, a)
 }
 
+// DeleteTrustedBuildSystem deletes a trusted build system with its tokens. One that is linked to projects is not deleted:
+// KindConflict names them. What it vouched for is no longer accepted by policies that want a trusted build system.
+func (s *Service) DeleteTrustedBuildSystem(ctx context.Context, a Actor, slug string) error {
+	if err := require(a, OpManageBuildSystems, scope{}); err != nil {
+		return err
+	}
+	return s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil {
+			return err
+		}
+		t, err := tx.TrustedBuildSystemBySlug(ctx, a.OrganizationID, slug)
+		if err != nil {
+			return err
+		}
+		uses, err := usesOfBuildSystem(ctx, tx, t)
+		if err != nil {
+			return err
+		}
+		if err := inUse(fmt.Sprintf("Trusted build system '%s'", t.Slug), uses, "Remove the links first."); err != nil {
+			return err
+		}
+		if err := tx.DeleteTrustedBuildSystem(ctx, a.OrganizationID, t.ID); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, a, "TrustedBuildSystem.Deleted", buildSystemObject(t), map[string]any{"before": t})
+	})
+}
+
 func applyBuildSystem(t *TrustedBuildSystem, e TrustedBuildSystemEdit) error {
 	set(&t.Slug, e.Slug)
 	set(&t.Name, e.Name)

@@ -307,15 +307,19 @@ type CertificateEdit struct {
 	Active       *bool
 	Restrictions *CertificateRestrictions
 	Version      int
+	// EvenIfInUse deactivates a certificate that active policies use, such as one whose key was stolen.
+	EvenIfInUse bool
 }
 
-// EditCertificate changes a certificate. New restrictions must hold for every active policy that uses it.
+// EditCertificate changes a certificate. New restrictions must hold for every active policy that uses it, and one that an
+// active policy uses is deactivated only with EvenIfInUse: KindConflict names the policies.
 func (s *Service) EditCertificate(ctx context.Context, a Actor, slug string, e CertificateEdit) (*Certificate, error) {
 	return edit[Certificate]{
 		event:  "Certificate.Edited",
 		load:   func(tx Tx) (*Certificate, error) { return tx.CertificateBySlug(ctx, a.OrganizationID, slug) },
 		permit: func(Tx, *Certificate) error { return require(a, OpManageCertificates, scope{}) },
 		apply: func(tx Tx, c *Certificate) error {
+			was := c.Active
 			set(&c.Name, e.Name)
 			set(&c.Active, e.Active)
 			set(&c.Restrictions, e.Restrictions)
@@ -334,7 +338,14 @@ func (s *Service) EditCertificate(ctx context.Context, a Actor, slug string, e C
 					v.add("Restrictions", "Signing policy '%s' uses the certificate and lacks: %s.", p.Slug, strings.Join(missing, ", "))
 				}
 			}
-			return v.err()
+			if err := v.err(); err != nil || !was || c.Active || e.EvenIfInUse {
+				return err
+			}
+			uses, err := usesOfCertificate(ctx, tx, c)
+			if err != nil {
+				return err
+			}
+			return inUse(fmt.Sprintf("Certificate '%s'", c.Slug), uses, "Give them another certificate or deactivate them first."+evenSo)
 		},
 		update:  func(tx Tx, c *Certificate) error { return tx.UpdateCertificate(ctx, c) },
 		version: e.Version, current: func(c *Certificate) int { return c.Version },

@@ -129,18 +129,23 @@ func (e *evaluation) hosts(o *Origin, system *TrustedBuildSystem) {
 		input("build", o.BuildURL), input("hosts of builds", hosts(system.BuildHosts())))
 }
 
-func (e *evaluation) certificate(c *Certificate) {
-	failed, remedy := "", ""
+// unusable says why a certificate cannot sign now, and what to do; empty when it can.
+func (c *Certificate) unusable(now time.Time) (failed, remedy string) {
 	switch {
 	case !c.Active:
-		failed, remedy = "The certificate is deactivated.", "Activate it, or give the signing policy another certificate."
+		return "The certificate is deactivated.", "Activate it, or give the signing policy another certificate."
 	case len(c.Chain) == 0:
-		failed, remedy = "The certificate was not issued yet: only its signing request (CSR) exists.", "Upload the issued certificate."
-	case e.now.Before(c.NotBefore):
-		failed, remedy = "The certificate is not valid yet.", "Wait, or give the signing policy another certificate."
-	case !e.now.Before(c.NotAfter):
-		failed, remedy = "The certificate expired.", "Renew it, or give the signing policy another certificate."
+		return "The certificate was not issued yet: only its signing request (CSR) exists.", "Upload the issued certificate."
+	case now.Before(c.NotBefore):
+		return "The certificate is not valid yet.", "Wait, or give the signing policy another certificate."
+	case !now.Before(c.NotAfter):
+		return "The certificate expired.", "Renew it, or give the signing policy another certificate."
 	}
+	return "", ""
+}
+
+func (e *evaluation) certificate(c *Certificate) {
+	failed, remedy := c.unusable(e.now)
 	e.check("Certificate", failed == "", "The certificate is active and within its validity.", failed, remedy,
 		input("certificate", c.Slug), input("subject", c.Subject), input("valid until", c.NotAfter.Format(time.RFC3339)))
 }

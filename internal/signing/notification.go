@@ -258,31 +258,14 @@ func (s *Service) approvers(ctx context.Context, tx Tx, r *Request, p *Policy, u
 	if len(p.Approvers) == 0 {
 		return nil, nil
 	}
-	ids := map[ID]bool{}
-	open := slices.Clone(p.Approvers)
 	var groups map[ID]*Group
-	for seen := map[ID]bool{}; len(open) > 0; {
-		subject := open[len(open)-1]
-		open = open[:len(open)-1]
-		if subject.Kind == SubjectUser {
-			ids[subject.ID] = true
-			continue
-		}
-		if groups == nil {
-			all, err := tx.Groups(ctx, r.OrganizationID)
-			if err != nil {
-				return nil, err
-			}
-			groups = make(map[ID]*Group, len(all))
-			for _, g := range all {
-				groups[g.ID] = g
-			}
-		}
-		if g := groups[subject.ID]; g != nil && !seen[g.ID] { // groups may contain each other
-			seen[g.ID] = true
-			open = append(open, g.Members...)
+	if slices.ContainsFunc(p.Approvers, func(s Subject) bool { return s.Kind == SubjectGroup }) {
+		var err error
+		if groups, err = groupsByID(ctx, tx, r.OrganizationID); err != nil {
+			return nil, err
 		}
 	}
+	ids := expand(p.Approvers, groups)
 	if undecided {
 		if p.Rules.SubmitterMayNotApprove {
 			delete(ids, r.SubmitterID)

@@ -2,6 +2,7 @@ package signing
 
 import (
 	"context"
+	"fmt"
 	"net/mail"
 	"slices"
 	"strings"
@@ -229,9 +230,12 @@ type UserEdit struct {
 	// NotificationLevel says which mails the user gets; users change their own with SetNotificationLevel.
 	NotificationLevel *NotificationLevel
 	Version           int
+	// EvenIfInUse deactivates a user without whom active policies have too few approvers, or no submitter.
+	EvenIfInUse bool
 }
 
-// EditUser changes a user. The last active Global Administrator keeps role and activity.
+// EditUser changes a user. The last active Global Administrator keeps role and activity, and a user whom active policies need
+// is deactivated only with EvenIfInUse: KindConflict names the policies.
 func (s *Service) EditUser(ctx context.Context, a Actor, id ID, e UserEdit) (*User, error) {
 	return edit[User]{
 		event:  "User.Edited",
@@ -258,9 +262,18 @@ func (s *Service) EditUser(ctx context.Context, a Actor, id ID, e UserEdit) (*Us
 				return err
 			}
 			if wasActive && slices.Contains(before, GlobalAdministrator) && (!u.Active || !slices.Contains(u.Roles, GlobalAdministrator)) {
-				return s.anotherAdministrator(ctx, tx, a.OrganizationID, u.ID)
+				if err := s.anotherAdministrator(ctx, tx, a.OrganizationID, u.ID); err != nil {
+					return err
+				}
 			}
-			return nil
+			if !wasActive || u.Active || e.EvenIfInUse {
+				return nil
+			}
+			uses, err := usesOfUser(ctx, tx, u)
+			if err != nil {
+				return err
+			}
+			return inUse(fmt.Sprintf("User '%s'", u.Name), uses, "Give these policies other users first."+evenSo)
 		},
 		update: func(tx Tx, u *User) error {
 			return taken(tx.UpdateUser(ctx, u), emailOrName(u), "Another user has this %s already, or somebody changed the user meanwhile.", strings.ToLower(emailOrName(u)))
@@ -369,10 +382,41 @@ func applyGroup(ctx context.Context, tx Tx, a Actor, g *Group, e GroupEdit) erro
 		return err
 	}
 	g.Members = members
-	if slices.Contains(members, Subject{Kind: SubjectGroup, ID: g.ID}) {
-		v.add("Members", "A group cannot be its own member.")
+	groups, err := groupsByID(ctx, tx, a.OrganizationID)
+	if err != nil {
+		return err
+	}
+	if path := cycle(g, members, groups); path != nil {
+		v.add("Members", "The group would contain itself: %s.", strings.Join(path, " > "))
 	}
 	return v.err()
+}
+
+// DeleteGroup deletes a group that stands nowhere: KindConflict says where it does.
+func (s *Service) DeleteGroup(ctx context.Context, a Actor, id ID) error {
+	if err := require(a, OpManageUsers, scope{}); err != nil {
+		return err
+	}
+	return s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil {
+			return err
+		}
+		g, err := tx.Group(ctx, a.OrganizationID, id)
+		if err != nil {
+			return err
+		}
+		uses, err := usesOfGroup(ctx, tx, g)
+		if err != nil {
+			return err
+		}
+		if err := inUse(fmt.Sprintf("Group '%s'", g.Name), uses, "Remove the group there first."); err != nil {
+			return err
+		}
+		if err := tx.DeleteGroup(ctx, a.OrganizationID, id); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, a, "UserGroup.Deleted", groupObject(g), map[string]any{"before": g})
+	})
 }
 
 // Groups lists the organization's groups by name.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -25,6 +26,8 @@ type ProjectEdit struct {
 	// DefaultConfigurationSlug names the project's default artifact configuration.
 	DefaultConfigurationSlug *string
 	Version                  int
+	// EvenIfInUse deactivates a project with signing requests that are not final; they fail.
+	EvenIfInUse bool
 }
 
 func (e ProjectEdit) administers() bool {
@@ -52,7 +55,8 @@ func (s *Service) CreateProject(ctx context.Context, a Actor, e ProjectEdit) (*P
 	return p, nil
 }
 
-// EditProject changes a project.
+// EditProject changes a project. One with signing requests that are not final is deactivated only with EvenIfInUse:
+// KindConflict names their policies.
 func (s *Service) EditProject(ctx context.Context, a Actor, slug string, e ProjectEdit) (*Project, error) {
 	return edit[Project]{
 		event: "Project.Edited",
@@ -63,7 +67,17 @@ func (s *Service) EditProject(ctx context.Context, a Actor, slug string, e Proje
 			}
 			return require(a, OpConfigureProject, scope{project: p})
 		},
-		apply: func(tx Tx, p *Project) error { return applyProject(ctx, tx, p, e) },
+		apply: func(tx Tx, p *Project) error {
+			was := p.Active
+			if err := applyProject(ctx, tx, p, e); err != nil || !was || p.Active || e.EvenIfInUse {
+				return err
+			}
+			uses, err := usesOfProject(ctx, tx, p)
+			if err != nil {
+				return err
+			}
+			return inUse(fmt.Sprintf("Project '%s'", p.Slug), uses, "Wait for them or cancel them first."+evenSo)
+		},
 		update: func(tx Tx, p *Project) error {
 			return taken(tx.UpdateProject(ctx, p), "Slug", "Another project has the slug '%s' already, or somebody changed the project meanwhile.", p.Slug)
 		},
@@ -141,6 +155,9 @@ type ProjectView struct {
 	MayAdminister  bool
 	MaySubmit      map[ID]bool // by policy id
 	MayApprove     map[ID]bool // by policy id
+	// Problems says, by policy id, why requests under an active policy cannot succeed as things are now: too few approvers,
+	// an expired certificate, no linked build system.
+	Problems map[ID][]string
 }
 
 // Project returns a project that the actor may read.
@@ -150,36 +167,74 @@ func (s *Service) Project(ctx context.Context, a Actor, slug string) (v *Project
 		if err != nil {
 			return err
 		}
-		v, err = s.projectView(ctx, tx, a, p)
+		views, err := s.projectViews(ctx, tx, a, []*Project{p}, p.ID)
+		if err == nil {
+			v = views[0]
+		}
 		return err
 	})
 	return v, err
 }
 
-func (s *Service) projectView(ctx context.Context, tx Tx, a Actor, p *Project) (*ProjectView, error) {
-	v := &ProjectView{Project: p, Certificates: map[ID]*Certificate{}, MaySubmit: map[ID]bool{}, MayApprove: map[ID]bool{}}
-	var err error
-	if v.Policies, err = tx.Policies(ctx, a.OrganizationID, PolicyFilter{ProjectID: p.ID}); err != nil {
-		return nil, err
-	}
-	if v.Configurations, err = tx.Configurations(ctx, a.OrganizationID, p.ID); err != nil {
-		return nil, err
-	}
-	certificates, err := tx.Certificates(ctx, a.OrganizationID)
+// projectViews adds to projects what belongs to them; only names the project when there is but one. The number of queries does
+// not depend on how many there are.
+func (s *Service) projectViews(ctx context.Context, tx Tx, a Actor, projects []*Project, only ID) ([]*ProjectView, error) {
+	policies, err := tx.Policies(ctx, a.OrganizationID, PolicyFilter{ProjectID: only})
 	if err != nil {
 		return nil, err
 	}
-	for _, policy := range v.Policies {
-		i := slices.IndexFunc(certificates, func(c *Certificate) bool { return c.ID == policy.CertificateID })
-		if i >= 0 {
-			v.Certificates[policy.CertificateID] = certificates[i]
-		}
-		v.MaySubmit[policy.ID] = allowed(a, OpSubmit, scope{project: p, policy: policy})
-		v.MayApprove[policy.ID] = allowed(a, OpApprove, scope{project: p, policy: policy})
+	configurations, err := tx.Configurations(ctx, a.OrganizationID, only)
+	if err != nil {
+		return nil, err
 	}
-	v.MayConfigure = allowed(a, OpConfigureProject, scope{project: p})
-	v.MayAdminister = allowed(a, OpAdministerProject, scope{project: p})
-	return v, nil
+	all, err := tx.Certificates(ctx, a.OrganizationID)
+	if err != nil {
+		return nil, err
+	}
+	certificates := make(map[ID]*Certificate, len(all))
+	for _, c := range all {
+		certificates[c.ID] = c
+	}
+	var people directory
+	if slices.ContainsFunc(policies, func(p *Policy) bool { return p.Active && p.Rules.RequiredApprovals > 0 }) {
+		if people, err = readDirectory(ctx, tx, a.OrganizationID); err != nil {
+			return nil, err
+		}
+	}
+	views, byID := make([]*ProjectView, len(projects)), make(map[ID]*ProjectView, len(projects))
+	for i, p := range projects {
+		views[i] = &ProjectView{
+			Project: p, Certificates: map[ID]*Certificate{}, MaySubmit: map[ID]bool{}, MayApprove: map[ID]bool{}, Problems: map[ID][]string{},
+			MayConfigure: allowed(a, OpConfigureProject, scope{project: p}), MayAdminister: allowed(a, OpAdministerProject, scope{project: p}),
+		}
+		byID[p.ID] = views[i]
+	}
+	for _, c := range configurations {
+		if v := byID[c.ProjectID]; v != nil {
+			v.Configurations = append(v.Configurations, c)
+		}
+	}
+	now := s.now()
+	for _, p := range policies {
+		v := byID[p.ProjectID]
+		if v == nil {
+			continue
+		}
+		v.Policies = append(v.Policies, p)
+		if c := certificates[p.CertificateID]; c != nil {
+			v.Certificates[c.ID] = c
+		}
+		v.MaySubmit[p.ID] = allowed(a, OpSubmit, scope{project: v.Project, policy: p})
+		v.MayApprove[p.ID] = allowed(a, OpApprove, scope{project: v.Project, policy: p})
+		approvers := 0
+		if p.Rules.RequiredApprovals > 0 && p.Active {
+			approvers = people.count(p.Approvers)
+		}
+		if list := problems(now, v.Project, p, v.Certificates[p.CertificateID], approvers); list != nil {
+			v.Problems[p.ID] = list
+		}
+	}
+	return views, nil
 }
 
 // Projects lists the projects that the actor may read, by name, with what belongs to them.
@@ -194,12 +249,12 @@ func (s *Service) Projects(ctx context.Context, a Actor) ([]*ProjectView, error)
 		if err != nil {
 			return err
 		}
-		for _, p := range projects {
-			v, err := s.projectView(ctx, tx, a, p)
-			if err != nil {
-				return err
-			}
-			if allowed(a, OpReadProject, scope{project: p, policies: v.Policies}) {
+		views, err := s.projectViews(ctx, tx, a, projects, "")
+		if err != nil {
+			return err
+		}
+		for _, v := range views {
+			if allowed(a, OpReadProject, scope{project: v.Project, policies: v.Policies}) {
 				out = append(out, v)
 			}
 		}
@@ -482,6 +537,15 @@ func applyPolicy(ctx context.Context, tx Tx, p *Policy, e PolicyEdit) (err error
 		return err
 	}
 	v.rules(p.Rules)
+	if p.Active && p.Rules.RequiredApprovals > 0 {
+		d, err := readDirectory(ctx, tx, p.OrganizationID)
+		if err != nil {
+			return err
+		}
+		if text := shortage(p, d.count(p.Approvers)); text != "" {
+			v.add("RequiredApprovals", "%s", text)
+		}
+	}
 	if e.CertificateSlug != nil {
 		c, err := tx.CertificateBySlug(ctx, p.OrganizationID, *e.CertificateSlug)
 		switch {

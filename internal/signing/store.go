@@ -56,6 +56,7 @@ type IdentityTx interface {
 	User(ctx context.Context, org, id ID) (*User, error)
 	UserByEmail(ctx context.Context, email string) ([]*User, error)    // in all organizations, for sign-in; none is not an error
 	Users(ctx context.Context, org ID, kind UserKind) ([]*User, error) // by name; all kinds when kind is empty
+	ActiveUsers(ctx context.Context, org ID) ([]ID, error)             // of all kinds, in no order
 	InsertUser(ctx context.Context, u *User) error
 	UpdateUser(ctx context.Context, u *User) error
 
@@ -72,6 +73,8 @@ type IdentityTx interface {
 	TrustedBuildSystems(ctx context.Context, org ID) ([]*TrustedBuildSystem, error) // by name
 	InsertTrustedBuildSystem(ctx context.Context, t *TrustedBuildSystem) error
 	UpdateTrustedBuildSystem(ctx context.Context, t *TrustedBuildSystem) error
+	// DeleteTrustedBuildSystem deletes the trusted build system and its tokens.
+	DeleteTrustedBuildSystem(ctx context.Context, org, id ID) error
 }
 
 // CredentialTx reads and writes what people and machines prove themselves with. Only package auth uses it.
@@ -112,7 +115,7 @@ type ProjectTx interface {
 
 	Configuration(ctx context.Context, org, id ID) (*Configuration, error)
 	ConfigurationBySlug(ctx context.Context, org, project ID, slug string) (*Configuration, error)
-	Configurations(ctx context.Context, org, project ID) ([]*Configuration, error) // by name
+	Configurations(ctx context.Context, org, project ID) ([]*Configuration, error) // by name; of all projects when empty
 	InsertConfiguration(ctx context.Context, c *Configuration) error
 	UpdateConfiguration(ctx context.Context, c *Configuration) error
 	ConfigurationVersion(ctx context.Context, org, configuration ID, number int) (*ConfigurationVersion, error)

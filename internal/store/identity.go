@@ -105,6 +105,13 @@ func (x *tx) Users(ctx context.Context, org signing.ID, kind signing.UserKind) (
 	return byName(all, func(u *signing.User) (string, signing.ID) { return u.Name, u.ID }), err
 }
 
+func (x *tx) ActiveUsers(ctx context.Context, org signing.ID) ([]signing.ID, error) {
+	return list(ctx, x.q, func(s scanner) (signing.ID, error) {
+		var id signing.ID
+		return id, s.Scan(&id)
+	}, "SELECT id FROM users WHERE organization_id = $1 AND active", text(org))
+}
+
 const userTaken = "A user with this name or e-mail address exists."
 
 func (x *tx) InsertUser(ctx context.Context, u *signing.User) error {
@@ -267,4 +274,18 @@ func (x *tx) UpdateTrustedBuildSystem(ctx context.Context, t *signing.TrustedBui
 		"UPDATE trusted_build_systems SET slug = $1, slug_key = $2, name = $3, description = $4, type = $5, "+
 			"build_host = $6, version = version + 1 WHERE id = $7 AND organization_id = $8 AND version = $9",
 		t.Slug, fold(t.Slug), t.Name, t.Description, t.Type, t.BuildHost, text(t.ID), text(t.OrganizationID), t.Version)
+}
+
+// DeleteTrustedBuildSystem implements signing.IdentityTx.
+func (x *tx) DeleteTrustedBuildSystem(ctx context.Context, org, id signing.ID) error {
+	n, err := x.q.exec(ctx, "DELETE FROM trusted_build_systems WHERE id = $1 AND organization_id = $2", text(id), text(org))
+	if err == nil && n == 0 {
+		err = signing.Errorf(signing.KindNotFound, "No such trusted build system.")
+	}
+	if err != nil {
+		return err
+	}
+	_, err = x.q.exec(ctx, "DELETE FROM api_tokens WHERE owner_id = $1 AND organization_id = $2 AND kind = $3",
+		text(id), text(org), text(signing.BuildSystemToken))
+	return err
 }

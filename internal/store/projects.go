@@ -70,8 +70,12 @@ func (x *tx) ConfigurationBySlug(ctx context.Context, org, project signing.ID, s
 }
 
 func (x *tx) Configurations(ctx context.Context, org, project signing.ID) ([]*signing.Configuration, error) {
-	all, err := list(ctx, x.q, scanConfiguration,
-		"SELECT "+configurationColumns+" FROM configurations WHERE project_id = $1 AND organization_id = $2", text(project), text(org))
+	c := conditions{}
+	c.add("organization_id = ?", text(org))
+	if project != "" {
+		c.add("project_id = ?", text(project))
+	}
+	all, err := list(ctx, x.q, scanConfiguration, "SELECT "+configurationColumns+" FROM configurations WHERE "+c.where(), c.args...)
 	return byName(all, func(c *signing.Configuration) (string, signing.ID) { return c.Name, c.ID }), err
 }
 

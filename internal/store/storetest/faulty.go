@@ -190,6 +190,10 @@ func (t *faultyTx) UpdateGroup(ctx context.Context, g *signing.Group) error {
 	return t.write("UpdateGroup", func() error { return t.Tx.UpdateGroup(ctx, g) })
 }
 
+func (t *faultyTx) DeleteTrustedBuildSystem(ctx context.Context, org, id signing.ID) error {
+	return t.write("DeleteTrustedBuildSystem", func() error { return t.Tx.DeleteTrustedBuildSystem(ctx, org, id) })
+}
+
 func (t *faultyTx) DeleteGroup(ctx context.Context, org, id signing.ID) error {
 	return t.write("DeleteGroup", func() error { return t.Tx.DeleteGroup(ctx, org, id) })
 }

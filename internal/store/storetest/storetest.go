@@ -274,6 +274,14 @@ func testUsers(t *testing.T, e *env) {
 	e.equal(kindOf(e, func(tx signing.Tx) (*signing.User, error) { return tx.User(ctx, other.Organization.ID, bob.ID) }), signing.KindNotFound)
 	e.equal(get(e, func(tx signing.Tx) ([]*signing.User, error) { return tx.Users(ctx, org, signing.Interactive) }), []*signing.User{alice, bob})
 	e.equal(get(e, func(tx signing.Tx) ([]*signing.User, error) { return tx.Users(ctx, org, "") }), []*signing.User{alice, bob, w.User})
+	active := func(org signing.ID) map[signing.ID]bool {
+		found := map[signing.ID]bool{}
+		for _, id := range get(e, func(tx signing.Tx) ([]signing.ID, error) { return tx.ActiveUsers(ctx, org) }) {
+			found[id] = true
+		}
+		return found
+	}
+	e.equal(active(org), map[signing.ID]bool{alice.ID: true, bob.ID: true, w.User.ID: true})
 
 	e.want(signing.KindConflict, func(tx signing.Tx) error { return tx.InsertUser(ctx, user(org, "Robert", "bOB@eXAMPLE.COM")) })
 	elsewhere := user(other.Organization.ID, "Bob", "BOB@EXAMPLE.COM")
@@ -294,6 +302,7 @@ func testUsers(t *testing.T, e *env) {
 			u.NotificationLevel = signing.NotifyNone
 		},
 		func(tx signing.Tx, u *signing.User) error { return tx.UpdateUser(ctx, u) })
+	e.equal(active(org), map[signing.ID]bool{alice.ID: true, w.User.ID: true})
 	e.want(signing.KindConflict, func(tx signing.Tx) error {
 		u, err := tx.User(ctx, org, alice.ID)
 		if err != nil {
@@ -364,7 +373,7 @@ func testTrustedBuildSystems(t *testing.T, e *env) {
 		return tx.TrustedBuildSystemBySlug(ctx, other.Organization.ID, s.Slug)
 	}), signing.KindNotFound)
 	checkUpdate(e, load, func(s *signing.TrustedBuildSystem) *int { return &s.Version },
-		func(s *signing.TrustedBuildSystem) { s.Name, s.Slug, s.Type = "Main", "main", "GitHub.com" },
+		func(s *signing.TrustedBuildSystem) { s.Name, s.Slug, s.Type, s.BuildHost = "Main", "main", "Jenkins", "ci.example" },
 		func(tx signing.Tx, s *signing.TrustedBuildSystem) error { return tx.UpdateTrustedBuildSystem(ctx, s) })
 	e.checkSlugs(func(tx signing.Tx, slug string) error { return tx.InsertTrustedBuildSystem(ctx, system(slug)) },
 		func(tx signing.Tx, slug string) error {
@@ -372,6 +381,16 @@ func testTrustedBuildSystems(t *testing.T, e *env) {
 			return err
 		})
 	e.equal(len(get(e, func(tx signing.Tx) ([]*signing.TrustedBuildSystem, error) { return tx.TrustedBuildSystems(ctx, org) })), 1+len(sameSlugs))
+
+	e.do(func(tx signing.Tx) error {
+		return tx.InsertToken(ctx, &signing.APIToken{ID: signing.NewID(), OrganizationID: org, Kind: signing.BuildSystemToken, OwnerID: s.ID, Hash: [32]byte{1}, CreatedAt: base})
+	})
+	e.want(signing.KindNotFound, func(tx signing.Tx) error { return tx.DeleteTrustedBuildSystem(ctx, other.Organization.ID, s.ID) })
+	e.equal(len(get(e, func(tx signing.Tx) ([]*signing.APIToken, error) { return tx.Tokens(ctx, org, s.ID) })), 1)
+	e.do(func(tx signing.Tx) error { return tx.DeleteTrustedBuildSystem(ctx, org, s.ID) })
+	e.want(signing.KindNotFound, func(tx signing.Tx) error { return tx.DeleteTrustedBuildSystem(ctx, org, s.ID) })
+	e.equal(kindOf(e, load), signing.KindNotFound)
+	e.equal(len(get(e, func(tx signing.Tx) ([]*signing.APIToken, error) { return tx.Tokens(ctx, org, s.ID) })), 0)
 }
 
 func testTokens(t *testing.T, e *env) {
@@ -498,6 +517,8 @@ func testConfigurations(t *testing.T, e *env) {
 	e.equal(get(e, func(tx signing.Tx) ([]*signing.Configuration, error) {
 		return tx.Configurations(ctx, org, w.Project.ID)
 	}),
+		[]*signing.Configuration{c, w.Configuration})
+	e.equal(get(e, func(tx signing.Tx) ([]*signing.Configuration, error) { return tx.Configurations(ctx, org, "") }),
 		[]*signing.Configuration{c, w.Configuration})
 	e.equal(len(get(e, func(tx signing.Tx) ([]*signing.Configuration, error) {
 		return tx.Configurations(ctx, other.Organization.ID, w.Project.ID)
