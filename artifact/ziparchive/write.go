@@ -25,8 +25,8 @@ type writer struct {
 	dst     io.Writer
 	small   *bufio.Writer // before dst, for what is not worth a call
 	n       int64         // bytes written to both
-	from    int64 // bytes of the archive that were not yet copied: the run that
-	to      int64 // ends with the latest unchanged entry
+	from    int64         // bytes of the archive that were not yet copied: the run that
+	to      int64         // ends with the latest unchanged entry
 	offsets []int64
 	added   map[*Entry][][]byte // central directory headers of insertions, by the entry behind them
 }
