@@ -67,7 +67,7 @@ func WithStall(d time.Duration) Option { return func(o *options) { o.stall = d }
 func WithPoll(d time.Duration) Option { return func(o *options) { o.poll = d } }
 
 // New returns a client of the organization (a GUID) on the server at baseURL, such as https://sign.example.com, with or
-// without the path /Api. The token is an API token. New does not connect.
+// without the path /Api or /Api/v1. The token is an API token. New does not connect.
 func New(baseURL, token, organization string, opts ...Option) (*Client, error) {
 	o := options{http: &http.Client{}, userAgent: "countersign-client", retry: Retry{6, 250 * time.Millisecond, 30 * time.Second},
 		stall: time.Minute, poll: 200 * time.Millisecond}
@@ -105,6 +105,9 @@ func apiURL(base string) (string, error) {
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return "", fmt.Errorf("client: %q is not a server's address, such as https://sign.example.com", base)
+	}
+	if path, version := strings.CutSuffix(strings.TrimRight(u.Path, "/"), "/v1"); version {
+		u.Path = path
 	}
 	path := strings.Trim(u.Path, "/")
 	if last := path[strings.LastIndexByte(path, '/')+1:]; !strings.EqualFold(last, "api") {

@@ -71,7 +71,7 @@ func state(status api.SigningRequestStatus, final bool) api.SigningRequestState 
 
 func TestNew(t *testing.T) {
 	t.Parallel()
-	for _, base := range []string{"", "/", "/Api", "/api/", "/sign/Api", "/sign"} {
+	for _, base := range []string{"", "/", "/Api", "/api/", "/Api/v1", "/v1/", "/sign/Api", "/sign"} {
 		var path atomic.Value
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			path.Store(r.URL.Path)
@@ -117,6 +117,10 @@ func TestErrors(t *testing.T) {
 		switch filepath.Base(r.URL.Path) {
 		case "fields":
 			problem(w, 400, "", map[string][]string{"SigningPolicySlug": {"There is none."}, "": {"And more."}})
+		case "detail":
+			problem(w, 400, "Both are wrong: One. Two.", map[string][]string{"A": {"One."}, "B": {"Two."}})
+		case "same":
+			problem(w, 400, "One. Two.", map[string][]string{"A": {"One."}, "B": {"Two."}})
 		case "plain":
 			http.Error(w, "no", http.StatusForbidden)
 		case "html":
@@ -133,6 +137,8 @@ func TestErrors(t *testing.T) {
 		status   int
 	}{
 		{"fields", "And more. SigningPolicySlug: There is none. (status 400)", 400},
+		{"detail", "Both are wrong: A: One. B: Two. (status 400)", 400},
+		{"same", "A: One. B: Two. (status 400)", 400},
 		{"plain", "Forbidden (status 403)", 403},
 		{"other", "It broke. (status 500, trace 00-trace)", 500},
 	} {

@@ -26,23 +26,22 @@ type Error struct {
 	RetryAfter time.Duration
 }
 
-// Error returns the problem in one line: the detail or else the title, what the fields' messages add, the status, and the
-// trace id when the server is to blame.
+// Error returns the problem in one line: the detail, as far as it says more than the fields' messages, these with the
+// fields' names, or else the title, the status, and the trace id when the server is to blame.
 func (e *Error) Error() string {
 	var messages []string
+	detail := e.Detail
 	for _, field := range slices.Sorted(maps.Keys(e.Fields)) {
 		for _, m := range e.Fields[field] {
-			if strings.Contains(e.Detail, m) {
-				continue
-			}
+			detail = strings.Replace(detail, m, "", 1)
 			if field != "" {
 				m = field + ": " + m
 			}
 			messages = append(messages, m)
 		}
 	}
-	if e.Detail != "" || len(messages) == 0 { // a title says no more than that fields are wrong
-		messages = append([]string{cmp.Or(e.Detail, e.Title)}, messages...)
+	if detail = strings.TrimSpace(detail); detail != "" || len(messages) == 0 { // a title says no more than that fields are wrong
+		messages = append([]string{cmp.Or(detail, e.Title)}, messages...)
 	}
 	text := fmt.Sprintf("%s (status %d", strings.Join(messages, " "), e.Status)
 	if e.TraceID != "" && e.Status >= 500 {

@@ -28,6 +28,9 @@ func WriteFile(path string, replace bool, write func(*os.File) error) error {
 	dir, name := filepath.Split(path)
 	f, err := os.OpenFile(dir+"."+name+"."+rand.Text()[:12]+".part", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666) //nolint:gosec // the user's umask decides about the user's files
 	if err != nil {
+		if wrong := (*fs.PathError)(nil); errors.As(err, &wrong) {
+			wrong.Path = path // nobody knows the temporary file
+		}
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // it has another name by then when all went well

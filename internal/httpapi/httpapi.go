@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/countersign-dev/countersign/api"
@@ -118,7 +119,7 @@ func (c contractRouter) HandleFunc(pattern string, operation func(http.ResponseW
 	if !ok {
 		panic("httpapi: the generated code has an operation that the contract lacks: " + pattern)
 	}
-	c.router.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	handler := func(w http.ResponseWriter, r *http.Request) {
 		if !rules.public {
 			actor, err := c.guard.authenticate(r)
 			if err != nil {
@@ -132,5 +133,30 @@ func (c contractRouter) HandleFunc(pattern string, operation func(http.ResponseW
 			return
 		}
 		operation(w, r)
-	})
+	}
+	c.router.HandleFunc(pattern, handler)
+	for _, old := range oldSpellings(pattern) {
+		c.router.HandleFunc(old, handler)
+	}
+}
+
+// renamed are the last segments of routes under their old names, which clients may still send.
+var renamed = map[string]string{
+	"CreateSelfSignedX509":  "CreateSelfSigned",
+	"CreateCsrBasedX509":    "CreateCsrBased",
+	"UploadX509Certificate": "UploadCertificate",
+}
+
+// oldSpellings returns the patterns by which an operation was reached earlier: under another name, and for an edit as PATCH
+// below v1-pre (wire contract, sections 1 and 11). What was deprecated before this API began is not in the contract.
+func oldSpellings(pattern string) []string {
+	var old []string
+	front, last := pattern[:strings.LastIndexByte(pattern, '/')+1], pattern[strings.LastIndexByte(pattern, '/')+1:]
+	if name, ok := renamed[last]; ok {
+		old = append(old, front+name)
+	}
+	if path, ok := strings.CutPrefix(pattern, "POST /v1/"); ok && (last == "Edit" || last == "EditXml") {
+		old = append(old, "PATCH /v1-pre/"+path)
+	}
+	return old
 }

@@ -159,7 +159,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p api.Problem) {
 func writeNoRoute(w http.ResponseWriter, r *http.Request) {
 	writeError(w, r, &transportError{
 		status: http.StatusNotFound,
-		detail: "There is no such address. The API's documentation is at /Api/swagger.",
+		detail: fmt.Sprintf("There is no such address: %s. The API's documentation is at /Api/swagger.", truncate(r.URL.EscapedPath(), 200)),
 	})
 }
 

@@ -1,0 +1,81 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/countersign-dev/countersign/api"
+)
+
+// TestOldSpellings sends what clients of earlier versions send: other names of routes, and PATCH below v1-pre for edits.
+func TestOldSpellings(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	made := post[api.Certificate](t, w, certificateAdmin, "/Certificates/CreateSelfSigned", `{"slug":"old","subject":{"commonName":"Acme"},"keyAlgorithm":"ECDSA-P256"}`, 201)
+	if made.CreationMethod != "SelfSigned" || !strings.HasSuffix(made.Link, "/Certificates/old") {
+		t.Errorf("%+v", made)
+	}
+	requested := post[api.Certificate](t, w, certificateAdmin, "/certificates/createcsrbased", `{"slug":"csr","subject":{"commonName":"Acme"},"keyAlgorithm":"ECDSA-P256"}`, 201)
+	if requested.CreationMethod != "Csr" {
+		t.Errorf("%+v", requested)
+	}
+	nonsense := formBody("certificateFile", "@a.cer:nonsense")
+	if p := wantProblem(t, w.as(t, certificateAdmin, "POST", "/Certificates/csr/UploadCertificate", nonsense), 400); len(p.Errors["CertificateFile"]) == 0 {
+		t.Errorf("%+v", p)
+	}
+	for _, path := range []string{"/Certificates/CreateSelfSigned", "/Certificates/CreateCsrBased"} {
+		wantProblem(t, w.as(t, ciUser, "POST", path, jsonBody(`{"slug":"x","subject":{"commonName":"x"}}`)), 403)
+	}
+
+	for route, content := range map[string]string{
+		"/Organization/Edit":                                                    `{"retentionDays":30}`,
+		"/Projects/demo/Edit":                                                   `{"description":"x"}`,
+		"/Projects/demo/SigningPolicies/verified/Edit":                          `{"retentionDays":9}`,
+		"/Projects/demo/ArtifactConfigurations/zip/Edit":                        `{"name":"x"}`,
+		"/Projects/demo/ArtifactConfigurations/zip/EditXml":                     `{"artifactConfigurationXml":"<artifact-configuration xmlns='http://signpath.io/artifact-configuration/v1'><pe-file><authenticode-sign/></pe-file></artifact-configuration>"}`,
+		"/Certificates/test/Edit":                                               `{"name":"x"}`,
+		"/TrustedBuildSystems/jenkins/Edit":                                     `{"description":"x"}`,
+		"/UserGroups/" + string(w.group) + "/Edit":                              `{"description":"x"}`,
+		"/CIUsers/" + string(w.people[ciUser].actor.UserID) + "/Edit":           `{"description":"x"}`,
+		"/InteractiveUsers/" + string(w.people[regular].actor.UserID) + "/Edit": `{"description":"x"}`,
+	} {
+		for _, prefix := range []string{"/API/v1-pre/", "/v1-pre/"} {
+			resp := w.send(t, "Bearer "+w.people[globalAdmin].token, http.MethodPatch, prefix+w.org+route, jsonBody(content))
+			if text := readBody(t, resp); resp.StatusCode != http.StatusOK || strings.Contains(text, "v1-pre/") {
+				t.Errorf("PATCH %s%s: %d %s", prefix, route, resp.StatusCode, text)
+			}
+		}
+		if resp := w.send(t, "Bearer "+w.people[regular].token, http.MethodPatch, "/v1-pre/"+w.org+route, jsonBody(content)); resp.StatusCode != 403 && resp.StatusCode != 404 {
+			t.Errorf("PATCH %s as a regular user: %d", route, resp.StatusCode)
+		}
+		wantProblem(t, w.as(t, globalAdmin, http.MethodPatch, route, jsonBody(content)), 405)
+	}
+	old := 0
+	for _, pattern := range generatedPatterns() {
+		old += len(oldSpellings(pattern))
+		if strings.HasSuffix(pattern, "/Edit") && len(oldSpellings(pattern)) != 1 {
+			t.Errorf("%s has no twin below v1-pre", pattern)
+		}
+	}
+	if old < len(renamed)+11 {
+		t.Errorf("%d old spellings", old)
+	}
+}
+
+// TestUnknownAddresses: whatever the API does not have is a problem that names it, not a page and not an empty answer.
+func TestUnknownAddresses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, path := range []string{"/Api/healthzd", "/Api/v1", "/api/v1/", "/Api/v2/" + w.org + "/Projects", "/v1/" + w.org + "/Nonsense", "/Api/v1/Meta/Nonsense", "/Api/healthz/more"} {
+		for _, method := range []string{"GET", "POST"} {
+			p := wantProblem(t, w.send(t, "Bearer "+w.people[globalAdmin].token, method, path, body{}), 404)
+			if !strings.Contains(p.Detail, path) || p.Title != "Not Found" || p.TraceID == "" {
+				t.Errorf("%s %s: %+v", method, path, p)
+			}
+		}
+	}
+	if p := wantProblem(t, w.send(t, "", "GET", "/Api/"+strings.Repeat("x", 5000), body{}), 404); len(p.Detail) > 400 {
+		t.Errorf("the detail has %d bytes", len(p.Detail))
+	}
+}
