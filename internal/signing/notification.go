@@ -39,8 +39,8 @@ const (
 	NotifyNone NotificationLevel = "None"
 )
 
-// level returns which mails a user gets about requests of a policy: what she chose, else what the policy says.
-func level(u *User, p *Policy) NotificationLevel {
+// NotificationLevelOf returns which mails a user gets about requests of the policy: what she chose, else what the policy says.
+func (p *Policy) NotificationLevelOf(u *User) NotificationLevel {
 	if u.NotificationLevel == NotifyAll || u.NotificationLevel == NotifyNone {
 		return u.NotificationLevel
 	}
@@ -189,7 +189,7 @@ func (s *Service) receivers(ctx context.Context, tx Tx, r *Request, p *Policy, e
 		if len(list) == maxReceivers || !u.Active || u.Kind != Interactive || u.Email == "" || slices.ContainsFunc(list, func(o receiver) bool { return o.user.ID == u.ID }) {
 			return
 		}
-		if l := level(u, p); l == NotifyAll || l == NotifyDefault && (why == AsApprover) == asksApprovers {
+		if l := p.NotificationLevelOf(u); l == NotifyAll || l == NotifyDefault && (why == AsApprover) == asksApprovers {
 			list = append(list, receiver{u, why})
 		}
 	}
