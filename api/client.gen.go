@@ -782,7 +782,8 @@ type ClientInterface interface {
 	// ListSigningRequests List signing requests, newest first
 	//
 	// Lists the signing requests that the caller may read. A page ends with `nextCursor`; pass it as `cursor` with the same filters
-	// to get the following page. The last page has none.
+	// to get the following page. The last page has none. For a search that no index serves, such as that of a file name, a page
+	// looks through some thousand signing requests; it may then have fewer items than asked for, even none, and a `nextCursor`.
 	//
 	// Corresponds with GET /v1/{organizationId}/SigningRequests (the `ListSigningRequests` operationId).
 	ListSigningRequests(ctx context.Context, organizationID OrganizationID, params *ListSigningRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2934,7 +2935,8 @@ func (c *Client) UnlinkTrustedBuildSystem(ctx context.Context, organizationID Or
 // ListSigningRequests List signing requests, newest first
 //
 // Lists the signing requests that the caller may read. A page ends with `nextCursor`; pass it as `cursor` with the same filters
-// to get the following page. The last page has none.
+// to get the following page. The last page has none. For a search that no index serves, such as that of a file name, a page
+// looks through some thousand signing requests; it may then have fewer items than asked for, even none, and a `nextCursor`.
 //
 // Corresponds with GET /v1/{organizationId}/SigningRequests (the `ListSigningRequests` operationId).
 func (c *Client) ListSigningRequests(ctx context.Context, organizationID OrganizationID, params *ListSigningRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -10407,7 +10409,8 @@ type ClientWithResponsesInterface interface {
 	// ListSigningRequestsWithResponse List signing requests, newest first
 	//
 	// Lists the signing requests that the caller may read. A page ends with `nextCursor`; pass it as `cursor` with the same filters
-	// to get the following page. The last page has none.
+	// to get the following page. The last page has none. For a search that no index serves, such as that of a file name, a page
+	// looks through some thousand signing requests; it may then have fewer items than asked for, even none, and a `nextCursor`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -17612,7 +17615,8 @@ func (c *ClientWithResponses) UnlinkTrustedBuildSystemWithResponse(ctx context.C
 // ListSigningRequestsWithResponse List signing requests, newest first
 //
 // Lists the signing requests that the caller may read. A page ends with `nextCursor`; pass it as `cursor` with the same filters
-// to get the following page. The last page has none.
+// to get the following page. The last page has none. For a search that no index serves, such as that of a file name, a page
+// looks through some thousand signing requests; it may then have fewer items than asked for, even none, and a `nextCursor`.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -34,7 +34,8 @@ func (c *Client) Description(ctx context.Context, id string) (*api.ArtifactDescr
 // Filter selects signing requests; the zero value selects all that the caller may read.
 type Filter = api.ListSigningRequestsParams
 
-// List returns one page of signing requests, newest first. Its NextCursor, as the Cursor of the same filter, gets the next.
+// List returns one page of signing requests, newest first. Its NextCursor, as the Cursor of the same filter, gets the next;
+// a page before the last may have fewer items than asked for, even none.
 func (c *Client) List(ctx context.Context, f Filter) (*api.SigningRequestPage, error) {
 	return get[api.SigningRequestPage](ctx, c, func() (*http.Response, error) {
 		return c.api.ListSigningRequests(ctx, c.organization, &f, withoutZeroes)

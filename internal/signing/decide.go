@@ -139,13 +139,13 @@ func (s *Service) reopenApproval(ctx context.Context, tx Tx, r *Request, given, 
 // count, because the policy or its certificate is not what it was.
 func (s *Service) approvalsFell(ctx context.Context, tx Tx, a Actor, was, is *Policy, wasCertificate, isCertificate *Certificate) error {
 	filter := RequestFilter{PolicyIDs: []ID{is.ID}, Statuses: []Status{WaitingForApproval}, Limit: maxPage}
-	for {
-		rows, err := tx.RequestRows(ctx, is.OrganizationID, filter)
-		if err != nil || len(rows) == 0 {
+	for more := true; more; more = filter.After != "" {
+		rows, next, err := tx.RequestRows(ctx, is.OrganizationID, filter)
+		if err != nil {
 			return err
 		}
+		filter.After = next
 		for _, row := range rows {
-			filter.After = row.ID
 			r, err := tx.LockRequest(ctx, row.OrganizationID, row.ID)
 			if err != nil {
 				return err
@@ -167,6 +167,7 @@ func (s *Service) approvalsFell(ctx context.Context, tx Tx, a Actor, was, is *Po
 			}
 		}
 	}
+	return nil
 }
 
 func (s *Service) recordFallen(ctx context.Context, tx Tx, a Actor, r *Request, given, required int) error {

@@ -138,7 +138,8 @@ func readable(ctx context.Context, tx Tx, a Actor, id ID, op Operation) (*Reques
 	return r, requireVisible(a, sc, op)
 }
 
-// Page is one page of a list. Next is the cursor of the following page, empty on the last one.
+// Page is one page of a list. Next is the cursor of the following page, empty on the last one. A page before the last may
+// have fewer items than asked for, even none.
 type Page[T any] struct {
 	Items []T
 	Next  ID
@@ -176,7 +177,7 @@ func (s *Service) Requests(ctx context.Context, a Actor, q RequestQuery) (*Page[
 	err := s.store.View(ctx, func(tx Tx) error {
 		filter := RequestFilter{
 			Statuses: q.Statuses, ArtifactSHA256: strings.ToLower(q.ArtifactSHA256), FileName: q.FileName,
-			OriginalID: q.OriginalID, After: q.After, Limit: q.Limit + 1,
+			OriginalID: q.OriginalID, After: q.After, Limit: q.Limit,
 			CreatedFrom: q.From, CreatedBefore: q.Before,
 		}
 		if q.Mine {
@@ -189,16 +190,9 @@ func (s *Service) Requests(ctx context.Context, a Actor, q RequestQuery) (*Page[
 			page = Page[*RequestRow]{}
 			return nil
 		}
-		rows, err := tx.RequestRows(ctx, a.OrganizationID, filter)
-		if err != nil {
-			return err
-		}
-		page = Page[*RequestRow]{Items: rows}
-		if len(rows) > q.Limit {
-			page.Items = rows[:q.Limit]
-			page.Next = page.Items[q.Limit-1].ID
-		}
-		return nil
+		var err error
+		page.Items, page.Next, err = tx.RequestRows(ctx, a.OrganizationID, filter)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -209,12 +203,13 @@ func (s *Service) Requests(ctx context.Context, a Actor, q RequestQuery) (*Page[
 // narrow resolves slugs and limits the filter to what the actor may read.
 func narrow(ctx context.Context, tx Tx, a Actor, q RequestQuery, f *RequestFilter) error {
 	org := a.OrganizationID
+	var asked scope
 	if q.ProjectSlug != "" {
 		p, err := tx.ProjectBySlug(ctx, org, q.ProjectSlug)
 		if err != nil {
 			return fieldNotFound(err, "ProjectSlug", "There is no project with slug '%s'.", q.ProjectSlug)
 		}
-		f.ProjectID = p.ID
+		f.ProjectID, asked.project = p.ID, p
 	}
 	if q.PolicySlug != "" {
 		if f.ProjectID == "" {
@@ -224,45 +219,52 @@ func narrow(ctx context.Context, tx Tx, a Actor, q RequestQuery, f *RequestFilte
 		if err != nil {
 			return fieldNotFound(err, "SigningPolicySlug", "There is no signing policy with slug '%s' in the project with slug '%s'.", q.PolicySlug, q.ProjectSlug)
 		}
-		f.PolicyIDs = []ID{p.ID}
+		f.ProjectID, f.PolicyIDs, asked.policy = "", []ID{p.ID}, p
 	}
-	seesAll := allowed(a, OpReadRequest, scope{})
+	// The less is left to the filter to sort out, the better indexes serve it.
+	seesAll := q.Mine || allowed(a, OpReadRequest, asked)
 	if seesAll && !q.AwaitingMe {
 		return nil
 	}
-	policies, err := tx.Policies(ctx, org, PolicyFilter{})
+	policies, err := tx.Policies(ctx, org, PolicyFilter{ProjectID: f.ProjectID})
 	if err != nil {
 		return err
 	}
+	if asked.policy != nil {
+		policies = []*Policy{asked.policy}
+	}
 	if q.AwaitingMe {
-		asked := f.PolicyIDs
 		f.PolicyIDs = nil
 		for _, p := range policies {
-			if allowed(a, OpApprove, scope{policy: p}) && (asked == nil || slices.Contains(asked, p.ID)) {
+			if allowed(a, OpApprove, scope{policy: p}) { // and may read what waits
 				f.PolicyIDs = append(f.PolicyIDs, p.ID)
 			}
 		}
-		f.Statuses = []Status{WaitingForApproval}
-		f.NotDecidedBy = a.UserID
-	}
-	if seesAll {
+		f.Statuses, f.NotDecidedBy = []Status{WaitingForApproval}, a.UserID
 		return nil
 	}
-	projects, err := tx.Projects(ctx, org)
-	if err != nil {
-		return err
-	}
-	f.Visible = &Visibility{UserID: a.UserID}
-	for _, p := range projects {
-		if allowed(a, OpReadRequest, scope{project: p}) {
-			f.Visible.Projects = append(f.Visible.Projects, p.ID)
-		}
-	}
+	v := &Visibility{UserID: a.UserID}
 	for _, p := range policies {
 		if allowed(a, OpReadRequest, scope{policy: p}) {
-			f.Visible.Policies = append(f.Visible.Policies, p.ID)
+			v.Policies = append(v.Policies, p.ID)
 		}
 	}
+	if asked.project == nil {
+		projects, err := tx.Projects(ctx, org)
+		if err != nil {
+			return err
+		}
+		for _, p := range projects {
+			if allowed(a, OpReadRequest, scope{project: p}) {
+				v.Projects = append(v.Projects, p.ID)
+			}
+		}
+	}
+	if len(v.Policies)+len(v.Projects) == 0 { // then of what is asked for, what the actor submitted
+		f.SubmitterID = a.UserID
+		return nil
+	}
+	f.Visible = v
 	return nil
 }
 

@@ -152,8 +152,10 @@ type RequestTx interface {
 	// RequestOrganization returns the organization that a request belongs to, for workers that know only its id.
 	RequestOrganization(ctx context.Context, id ID) (ID, error)
 	RequestRow(ctx context.Context, org, id ID) (*RequestRow, error)
-	// RequestRows returns at most filter.Limit rows, newest first, in one query.
-	RequestRows(ctx context.Context, org ID, filter RequestFilter) ([]*RequestRow, error)
+	// RequestRows returns at most filter.Limit rows, newest first, in one query, and where the list goes on: the After of
+	// its next page, empty at its end. A page before the end may have fewer rows, even none: where no index serves a
+	// filter, no more than a bounded number of requests is looked at for a page.
+	RequestRows(ctx context.Context, org ID, filter RequestFilter) (rows []*RequestRow, next ID, err error)
 	RequestByIdempotencyKey(ctx context.Context, org, policy ID, key string) (*Request, error) // the newest
 	Resubmits(ctx context.Context, org, original ID) ([]*RequestRow, error)                    // oldest first, at most 100
 	InsertRequest(ctx context.Context, r *Request) error
@@ -202,6 +204,7 @@ type RequestFilter struct {
 	NotDecidedBy   ID     // leaves out requests on which the user already decided
 	After          ID     // keyset paging: only requests older than this one
 	Limit          int
+	Look           int // how many requests are looked at for a page, about; 0 leaves it to the store
 }
 
 // Visibility is what a caller without an all-seeing role may read.

@@ -135,7 +135,7 @@ func usesOfCertificate(ctx context.Context, tx Tx, c *Certificate) ([]string, er
 
 // usesOfProject lists the policies under which signing requests of a project are not final yet.
 func usesOfProject(ctx context.Context, tx Tx, p *Project) ([]string, error) {
-	rows, err := tx.RequestRows(ctx, p.OrganizationID, RequestFilter{ProjectID: p.ID, Statuses: []Status{InProgress, WaitingForApproval}, Limit: maxPage})
+	rows, _, err := tx.RequestRows(ctx, p.OrganizationID, RequestFilter{ProjectID: p.ID, Statuses: []Status{InProgress, WaitingForApproval}, Limit: maxPage})
 	open := map[string]int{}
 	for _, r := range rows {
 		open[r.PolicySlug]++

@@ -30,7 +30,7 @@ func Raw(ctx context.Context, db *DB, query string, args ...any) ([]string, erro
 func Plan(ctx context.Context, db *DB, org signing.ID, f signing.RequestFilter) (plan string, err error) {
 	err = db.View(ctx, func(t signing.Tx) error {
 		x := t.(*tx)
-		b, err := x.requestList(ctx, org, f)
+		b, _, err := x.requestList(ctx, org, f)
 		if err != nil {
 			return err
 		}

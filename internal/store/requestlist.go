@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,9 @@ const (
 	// much that filtering the organization's list finds a page soon.
 	maxBranches = 96
 	maxResubmit = 100
+	// For a page, so many requests are looked at where no index serves a filter: whole rows, or names in an index.
+	lookRows  = 2000
+	lookNames = 20000
 )
 
 const requestRowColumns = requestColumns +
@@ -48,12 +52,26 @@ func (x *tx) Resubmits(ctx context.Context, org, original signing.ID) ([]*signin
 
 // RequestRows implements signing.RequestTx. A limit of 0 is 100, and none is greater than 1,000. An unknown After is
 // KindNotFound.
-func (x *tx) RequestRows(ctx context.Context, org signing.ID, filter signing.RequestFilter) ([]*signing.RequestRow, error) {
-	b, err := x.requestList(ctx, org, filter)
-	if err != nil {
-		return nil, err
+func (x *tx) RequestRows(ctx context.Context, org signing.ID, filter signing.RequestFilter) (rows []*signing.RequestRow, next signing.ID, err error) {
+	if filter.Limit <= 0 {
+		filter.Limit = defaultRequestRows
 	}
-	return x.requestRows(ctx, b)
+	filter.Limit = min(filter.Limit, maxRequestRows)
+	b, horizon, err := x.requestList(ctx, org, filter)
+	if err != nil {
+		return nil, "", err
+	}
+	rows, err = x.requestRows(ctx, b)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case len(rows) > filter.Limit:
+		rows = rows[:filter.Limit]
+		return rows, rows[filter.Limit-1].ID, nil
+	case horizon != nil:
+		return rows, horizon.id, nil
+	}
+	return rows, "", nil
 }
 
 func (x *tx) requestRows(ctx context.Context, b branches) ([]*signing.RequestRow, error) {
@@ -68,68 +86,101 @@ func requestRowsQuery(b branches) string {
 	return "SELECT " + requestRowColumns + " FROM (" + b.sql() + ") k JOIN requests r ON r.id = k.id" + requestNames + order
 }
 
+// requestKey is a request's place in lists.
+type requestKey struct {
+	created time.Time
+	id      signing.ID
+}
+
+func scanRequestPlace(s scanner) (*requestKey, error) {
+	k := &requestKey{}
+	return k, s.Scan(timeColumn{&k.created}, &k.id)
+}
+
+// allStatuses are the values of the column that leads the lists' indexes.
+var allStatuses = []signing.Status{signing.InProgress, signing.WaitingForApproval, signing.Completed, signing.Failed,
+	signing.Denied, signing.Canceled}
+
 // requestList turns a filter into branches: one for each wanted status and each value of the narrowest other filter
-// that has an index. The remaining filters are tested on the rows that the branches find.
-func (x *tx) requestList(ctx context.Context, org signing.ID, f signing.RequestFilter) (branches, error) {
-	b := branches{table: "requests r", order: []string{"created_at", "id"}, desc: true, limit: f.Limit}
-	switch {
-	case b.limit <= 0:
-		b.limit = defaultRequestRows
-	case b.limit > maxRequestRows:
-		b.limit = maxRequestRows
-	}
-	b.add("organization_id = ?", text(org))
+// that has an index. The remaining filters are tested on the rows that the branches find. So that a page costs a page
+// even where few rows pass these tests, or none, the branches then end at a horizon, the oldest request that is looked
+// at; it is nil where they reach the list's end.
+func (x *tx) requestList(ctx context.Context, org signing.ID, f signing.RequestFilter) (b branches, horizon *requestKey, err error) {
+	b = branches{table: "requests r", order: []string{"created_at", "id"}, desc: true, limit: f.Limit + 1}
 	c := &b.conditions
+	b.add("organization_id = ?", text(org))
+	if f.After != "" {
+		after, err := one(ctx, x.q, "signing request", scanRequestPlace,
+			"SELECT created_at, id FROM requests WHERE id = $1 AND organization_id = $2", text(f.After), text(org))
+		if err != nil {
+			return b, nil, err
+		}
+		b.add("(created_at, id) < (?, ?)", micros(after.created), text(after.id))
+	}
+	if f.CreatedFrom != nil {
+		b.add("created_at >= ?", micros(*f.CreatedFrom))
+	}
+	if f.CreatedBefore != nil {
+		b.add("created_at < ?", micros(*f.CreatedBefore))
+	}
 
 	statuses := f.Statuses
 	if len(statuses) == 0 {
-		statuses = []signing.Status{signing.InProgress, signing.WaitingForApproval, signing.Completed, signing.Failed,
-			signing.Denied, signing.Canceled}
+		statuses = allStatuses
 	}
-	var visible []string
-	if f.Visible != nil {
-		visible = append(visible, equal(c, "project_id", f.Visible.Projects...)...)
-		visible = append(visible, equal(c, "policy_id", f.Visible.Policies...)...)
-		if f.Visible.UserID != "" {
-			visible = append(visible, equal(c, "submitter_id", f.Visible.UserID)...)
-		}
-		if len(visible) == 0 {
-			visible = []string{"1 = 0"} // nothing to see
-		}
-	}
-	branchable := func(n int) bool { return n*len(statuses) <= maxBranches }
+	branchable := func(n int) bool { return n > 0 && n*len(statuses) <= maxBranches }
 
-	// Each case removes from f what its branches fulfil.
-	byStatus := true
+	// Each case removes from f what its branches fulfil. Few requests have the same artifact or original.
+	few, byStatus := false, true
 	switch {
 	case f.ArtifactSHA256 != "":
 		sum := c.arg(strings.ToLower(f.ArtifactSHA256))
 		b.anyOf([]string{"unsigned_sha256 = " + sum + " AND unsigned_sha256 <> ''", "signed_sha256 = " + sum + " AND signed_sha256 <> ''"})
-		byStatus = false
+		few = true
 	case f.OriginalID != "":
 		b.anyOf([]string{"original_id = " + c.arg(text(f.OriginalID)) + " AND original_id <> ''"})
-		f.OriginalID, byStatus = "", false
+		f.OriginalID, few = "", true
 	case f.SubmitterID != "":
 		b.anyOf(equal(c, "submitter_id", f.SubmitterID))
 		f.SubmitterID = ""
-	case len(f.PolicyIDs) > 0 && branchable(len(f.PolicyIDs)):
+	case branchable(len(f.PolicyIDs)):
 		b.anyOf(equal(c, "policy_id", f.PolicyIDs...))
 		f.PolicyIDs = nil
+	case f.Visible != nil && branchable(1+len(f.Visible.Projects)+len(f.Visible.Policies)):
+		b.anyOf(visible(c, f.Visible))
+		f.Visible = nil
 	case f.ProjectID != "":
 		b.anyOf(equal(c, "project_id", f.ProjectID))
 		f.ProjectID = ""
-	case f.Visible != nil && branchable(len(visible)):
-		b.anyOf(visible)
-		visible = nil
+	default:
+		byStatus = len(f.Statuses) > 0 || !tested(f)
 	}
-	if byStatus {
-		b.anyOf(equal(c, "status", statuses...))
-	} else if len(f.Statuses) > 0 {
+	if few && len(f.Statuses) > 0 {
 		b.add(in(c, "status", f.Statuses))
+	} else if !few && byStatus {
+		b.anyOf(equal(c, "status", statuses...))
 	}
 
-	if len(visible) > 0 {
-		b.add("(" + strings.Join(visible, " OR ") + ")")
+	// Requests that are not final are few, too, and nobody must overlook one that waits.
+	open := !slices.ContainsFunc(statuses, signing.Status.Final)
+	if tested(f) && !few && !open {
+		look := f.Look
+		switch {
+		case look > 0:
+		case byStatus || f.Visible != nil:
+			look = lookRows
+		default:
+			look = lookNames
+		}
+		if horizon, err = x.horizon(ctx, b, look); err != nil {
+			return b, nil, err
+		}
+		if horizon != nil {
+			b.add("(created_at, id) >= (?, ?)", micros(horizon.created), text(horizon.id))
+		}
+	}
+	if f.Visible != nil {
+		b.add("(" + strings.Join(visible(c, f.Visible), " OR ") + ")")
 	}
 	if f.OriginalID != "" {
 		b.add("original_id = ?", text(f.OriginalID))
@@ -143,29 +194,40 @@ func (x *tx) requestList(ctx context.Context, org signing.ID, f signing.RequestF
 	if f.ProjectID != "" {
 		b.add("project_id = ?", text(f.ProjectID))
 	}
-	if f.CreatedFrom != nil {
-		b.add("created_at >= ?", micros(*f.CreatedFrom))
-	}
-	if f.CreatedBefore != nil {
-		b.add("created_at < ?", micros(*f.CreatedBefore))
-	}
 	if f.FileName != "" {
 		b.add(`unsigned_name_key LIKE ? ESCAPE '\'`, "%"+likeEscaper.Replace(fold(f.FileName))+"%")
 	}
 	if f.NotDecidedBy != "" {
 		b.add("NOT EXISTS (SELECT 1 FROM approvals a WHERE a.request_id = r.id AND a.user_id = ?)", text(f.NotDecidedBy))
 	}
-	if f.After != "" {
-		created, err := one(ctx, x.q, "signing request", func(s scanner) (time.Time, error) {
-			var t time.Time
-			return t, s.Scan(timeColumn{&t})
-		}, "SELECT created_at FROM requests WHERE id = $1 AND organization_id = $2", text(f.After), text(org))
-		if err != nil {
-			return b, err
-		}
-		b.add("(created_at, id) < (?, ?)", micros(created), text(f.After))
+	return b, horizon, nil
+}
+
+// tested reports whether a filter has conditions left that are tested on rows.
+func tested(f signing.RequestFilter) bool {
+	return f.Visible != nil || f.OriginalID != "" || f.SubmitterID != "" || len(f.PolicyIDs) > 0 || f.ProjectID != "" || f.FileName != ""
+}
+
+// visible returns a term for each reason why a request may be seen.
+func visible(c *conditions, v *signing.Visibility) []string {
+	terms := append(equal(c, "project_id", v.Projects...), equal(c, "policy_id", v.Policies...)...)
+	if v.UserID != "" {
+		terms = append(terms, equal(c, "submitter_id", v.UserID)...)
 	}
-	return b, nil
+	if len(terms) == 0 {
+		return []string{"1 = 0"} // nothing to see
+	}
+	return terms
+}
+
+// horizon returns the oldest request above which no branch has more requests than its share of those that are looked at.
+func (x *tx) horizon(ctx context.Context, b branches, look int) (*requestKey, error) {
+	b.limit, b.skip = 1, max(1, look/b.count())-1
+	found, err := list(ctx, x.q, scanRequestPlace, b.sql(), b.args...)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return found[0], nil
 }
 
 // likeEscaper makes LIKE take its pattern's characters as they are.

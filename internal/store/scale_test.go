@@ -183,7 +183,7 @@ func BenchmarkRequests(b *testing.B) {
 		}
 		for name, f := range s.filters() {
 			f.Limit = 50
-			measure("list/"+name, func(tx signing.Tx) error { _, err := tx.RequestRows(ctx, s.org, f); return err })
+			measure("list/"+name, func(tx signing.Tx) error { _, _, err := tx.RequestRows(ctx, s.org, f); return err })
 		}
 		var i atomic.Int64
 		measure("row", func(tx signing.Tx) error {

@@ -54,12 +54,22 @@ type branches struct {
 	order      []string // columns, which every branch selects
 	desc       bool
 	limit      int
+	skip       int        // so many first rows of every branch
 	alts       [][]string // each dimension's alternatives; a branch takes one of each
 	conditions            // hold for every branch; the alternatives share their arguments
 }
 
 // anyOf adds a dimension: rows match one of the terms.
 func (b *branches) anyOf(terms []string) { b.alts = append(b.alts, terms) }
+
+// count returns how many branches there are.
+func (b *branches) count() int {
+	n := 1
+	for _, alts := range b.alts {
+		n *= len(alts)
+	}
+	return n
+}
 
 // sql returns the query that yields the order columns of the first rows, in order, without duplicates.
 func (b *branches) sql() string {
@@ -68,7 +78,10 @@ func (b *branches) sql() string {
 		direction = " DESC"
 	}
 	orderBy := " ORDER BY " + strings.Join(b.order, direction+", ") + direction + " LIMIT " + strconv.Itoa(b.limit)
-	columns := strings.Join(b.order, ", ")
+	columns, skip := strings.Join(b.order, ", "), ""
+	if b.skip > 0 {
+		skip = " OFFSET " + strconv.Itoa(b.skip)
+	}
 	combined := []string{""}
 	for _, alts := range b.alts {
 		var next []string
@@ -94,7 +107,7 @@ func (b *branches) sql() string {
 			}
 			where += rest
 		}
-		q.WriteString("SELECT " + columns + " FROM (SELECT " + columns + " FROM " + b.table + " WHERE " + where + orderBy + ") b" + strconv.Itoa(i))
+		q.WriteString("SELECT " + columns + " FROM (SELECT " + columns + " FROM " + b.table + " WHERE " + where + orderBy + skip + ") b" + strconv.Itoa(i))
 	}
 	return q.String() + orderBy
 }

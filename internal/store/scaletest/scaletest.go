@@ -52,7 +52,7 @@ func Each(b *testing.B, c Config, run func(b *testing.B, in *Installation)) {
 		var err error
 		// Who runs PostgreSQL must get into it.
 		if dir, err = os.MkdirTemp("", "scale"); err == nil {
-			err = os.Chmod(dir, 0o711) //nolint:gosec // it may be entered, not read
+			err = os.Chmod(dir, 0o711)
 		}
 		if err != nil {
 			b.Fatal(err)
@@ -63,7 +63,7 @@ func Each(b *testing.B, c Config, run func(b *testing.B, in *Installation)) {
 			}
 		})
 	}
-	if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // as above
+	if err := os.MkdirAll(dir, 0o711); err != nil {
 		b.Fatal(err)
 	}
 	for _, engine := range []struct {

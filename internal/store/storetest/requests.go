@@ -165,17 +165,19 @@ func testRequestLists(t *testing.T, e *env) {
 			}
 		}
 		for { // all pages
-			page := get(e, func(tx signing.Tx) ([]*signing.RequestRow, error) { return tx.RequestRows(ctx, org, f) })
+			page := get(e, func(tx signing.Tx) (page []*signing.RequestRow, err error) {
+				page, f.After, err = tx.RequestRows(ctx, org, f)
+				return page, err
+			})
 			if len(page) > f.Limit {
 				t.Fatalf("%d rows, the limit is %d", len(page), f.Limit)
 			}
 			for _, r := range page {
 				got = append(got, r.ID)
 			}
-			if len(page) < f.Limit {
+			if f.After == "" {
 				break
 			}
-			f.After = page[len(page)-1].ID
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("filter %+v: got %d rows, want %d\n%v\n%v", f, len(got), len(want), got, want)
@@ -213,11 +215,13 @@ func testRequestLists(t *testing.T, e *env) {
 		maybe(5, func() { f.CreatedBefore = pointer(at(time.Duration(random.IntN(100)) * time.Second)) })
 		maybe(5, func() { f.FileName = []string{"SETUP", "%_", "größe", `\`, "e"}[random.IntN(5)] })
 		maybe(5, func() { f.NotDecidedBy = person.ID })
+		maybe(2, func() { f.Look = 1 + random.IntN(40) })
 		check(f)
 	}
 
 	e.equal(kindOf(e, func(tx signing.Tx) ([]*signing.RequestRow, error) {
-		return tx.RequestRows(ctx, org, signing.RequestFilter{After: signing.NewID()})
+		rows, _, err := tx.RequestRows(ctx, org, signing.RequestFilter{After: signing.NewID()})
+		return rows, err
 	}), signing.KindNotFound)
 	var resubmits []signing.ID
 	original := all[len(all)-1]

@@ -241,7 +241,7 @@ func testConcurrency(t *testing.T, e *env) {
 		if i%4 == 0 {
 			wg.Go(func() {
 				if err := e.store.View(ctx, func(tx signing.Tx) error {
-					_, err := tx.RequestRows(ctx, org, signing.RequestFilter{})
+					_, _, err := tx.RequestRows(ctx, org, signing.RequestFilter{})
 					return err
 				}); err != nil {
 					t.Error(err)
