@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -31,6 +30,9 @@ Note the values somewhere else: whoever can write the database could also calcul
 --json writes a list of organizationId, name, sequence, chain and, for a broken log, error.` + localExitCodes("a log is broken")
 }
 
+// Validate is called by kong.
+func (a *auditVerifyCmd) Validate() error { return checkDatabase(a.Database) }
+
 // logHead is what audit verify tells of one organization.
 type logHead struct {
 	OrganizationID signing.ID `json:"organizationId"`
@@ -43,10 +45,8 @@ type logHead struct {
 // Run verifies.
 func (a *auditVerifyCmd) Run(ctx context.Context, io console) (err error) {
 	s := storage{Data: a.Data, Database: a.Database}
-	if a.Database == "" {
-		if _, err := os.Stat(s.databaseURL()); err != nil {
-			return &exitError{exitUsage, fmt.Errorf("there is no embedded database; name its directory with --data, or --database: %w", err)}
-		}
+	if err := s.exists(); err != nil {
+		return err
 	}
 	db, err := store.Open(ctx, store.Config{URL: s.databaseURL()})
 	if err != nil {

@@ -75,9 +75,17 @@ type createSelfSignedCmd struct {
 	ValidityDays int `help:"Days until it expires." default:"1095" env:"-"`
 }
 
+// Validate is called by kong. The server would take 0 for its default.
+func (n *createSelfSignedCmd) Validate() error {
+	if n.ValidityDays <= 0 {
+		return errors.New("--validity-days must be positive")
+	}
+	return nil
+}
+
 // Help is shown by kong.
 func (*createSelfSignedCmd) Help() string {
-	return `    countersign certificate create-self-signed --slug test --subject "CN=Acme test signing,O=Acme Ltd."` + exitCodes("the server failed, or the slug is taken")
+	return `    countersign certificate create-self-signed --slug test --subject "CN=Acme test signing,O=Acme Ltd."` + exitCodes("the server failed")
 }
 
 // Run makes a certificate.
@@ -113,7 +121,7 @@ type createCSRCmd struct{ newCertificate }
 func (*createCSRCmd) Help() string {
 	return `Writes the certificate signing request (PKCS#10, PEM) to standard output; with --json the certificate's record instead.
 
-    countersign certificate create-csr --slug release --subject "CN=Acme Ltd.,O=Acme Ltd.,C=AT" > release.csr` + exitCodes("the server failed, or the slug is taken")
+    countersign certificate create-csr --slug release --subject "CN=Acme Ltd.,O=Acme Ltd.,C=AT" > release.csr` + exitCodes("the server failed")
 }
 
 // Run makes a request.
@@ -181,7 +189,7 @@ type importPFXCmd struct {
 
 // Help is shown by kong.
 func (*importPFXCmd) Help() string {
-	return `    PFX_PASSWORD=... countersign certificate import-pfx --slug release --password-env PFX_PASSWORD release.pfx` + exitCodes("the server failed, or the slug is taken")
+	return `    PFX_PASSWORD=... countersign certificate import-pfx --slug release --password-env PFX_PASSWORD release.pfx` + exitCodes("the server failed")
 }
 
 // Run imports.
@@ -246,6 +254,9 @@ func (l *listCertificatesCmd) Run(ctx context.Context, io console) error {
 		expires := "not issued yet"
 		if !c.NotAfter.IsZero() {
 			expires = c.NotAfter.Format(time.DateOnly)
+			if time.Now().After(c.NotAfter) {
+				expires += " expired"
+			}
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Slug, c.KeyAlgorithm, expires, printable(c.Subject))
 	}
@@ -266,6 +277,14 @@ func (*showCertificateCmd) Help() string {
 
 What is a file here is read here, without a server. --json writes a list for a file (subject, issuer, serialNumber, keyAlgorithm, notBefore, notAfter, sha1Thumbprint, sha256Thumbprint), and the certificate as the REST API has it for a slug.` +
 		exitCodes("the server failed")
+}
+
+// Validate is called by kong.
+func (s *showCertificateCmd) Validate() error {
+	if s.Certificate == "" {
+		return errors.New("name a file or a certificate's slug")
+	}
+	return nil
 }
 
 // Run shows.

@@ -118,6 +118,11 @@ func completeBash(w io.Writer, nodes []completionNode) {
 _countersign() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command= word
     COMPREPLY=()
+    if [[ $cur == "=" ]]; then # bash takes --flag=value for three words
+        cur=
+    elif [[ $prev == "=" ]]; then
+        prev=${COMP_WORDS[COMP_CWORD-2]}
+    fi
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$command $word" in
 `)
@@ -149,12 +154,16 @@ func completeZsh(w io.Writer, nodes []completionNode) {
 	fmt.Fprint(w, `#compdef countersign
 # Completion of countersign for zsh.
 _countersign() {
-    local command= word
+    local command= word prev=${words[CURRENT-1]}
+    if [[ $PREFIX == --*=* ]]; then
+        prev=${PREFIX%%=*}
+        compset -P '*='
+    fi
     for word in "${(@)words[2,CURRENT-1]}"; do
         case "$command $word" in
 `)
 	known(w, nodes)
-	fmt.Fprint(w, "        esac\n    done\n    case \"$command ${words[CURRENT-1]}\" in\n")
+	fmt.Fprint(w, "        esac\n    done\n    case \"$command $prev\" in\n")
 	values(nodes, func(pattern string, enum []string) {
 		if enum == nil {
 			fmt.Fprintf(w, "        %q) _files; return ;;\n", pattern)

@@ -43,7 +43,10 @@ func (c *demoCmd) Validate() error {
 	if c.Exit && c.Scenario == "" {
 		return errors.New("--exit needs --scenario")
 	}
-	return nil
+	if c.Database != "" && c.Data == "" {
+		return errors.New("--database needs --data: the directory keeps the master key of the database, and the artifacts")
+	}
+	return checkDatabase(c.Database)
 }
 
 // demoState is what a demo remembers between starts. It is the ready file, too.

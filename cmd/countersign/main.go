@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -49,10 +50,20 @@ type console struct {
 }
 
 func main() {
+	unsetEmpty()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], console{in: os.Stdin, out: os.Stdout, err: os.Stderr})
 	stop()
 	os.Exit(code)
+}
+
+// unsetEmpty takes an empty setting for none: scripts pass on variables that nobody set.
+func unsetEmpty() {
+	for _, variable := range os.Environ() {
+		if name, empty := strings.CutSuffix(variable, "="); empty && strings.HasPrefix(name, "COUNTERSIGN_") {
+			_ = os.Unsetenv(name)
+		}
+	}
 }
 
 // run executes one command line and returns its exit code.
@@ -106,14 +117,16 @@ func run(ctx context.Context, args []string, io console) (code int) {
 
 // newParser returns the parser of command lines.
 func newParser(c *cli, options ...kong.Option) (*kong.Kong, error) {
-	return kong.New(c, append([]kong.Option{
+	var parser *kong.Kong
+	parser, err := kong.New(c, append([]kong.Option{
 		kong.Name("countersign"),
 		kong.Description("Countersign signs build artifacts under signing policies. Run 'countersign demo' to see it work."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.DefaultEnvars("COUNTERSIGN"),
-		kong.Configuration(strictYAML),
+		kong.Configuration(func(r io.Reader) (kong.Resolver, error) { return readSettings(r, parser.Model) }),
 		kong.Vars{"version": buildVersion()},
 	}, options...)...)
+	return parser, err
 }
 
 // exitPanic unwinds the parser when it wants the process to end, after --help for instance.

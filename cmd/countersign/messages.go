@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/url"
 	"os"
 
@@ -14,6 +15,25 @@ type messages struct {
 	PublicURL  *url.URL `help:"Address under which people and clients reach the server, such as https://sign.example.com. The default is the listener's." placeholder:"URL"`
 	MailServer string   `help:"Mail server for notifications: smtp://user@host:587?tls=starttls (the default), implicit or none. The password is taken from COUNTERSIGN_MAIL_PASSWORD. Without a server, nobody gets mail." placeholder:"URL"`
 	MailFrom   string   `help:"Sender of notifications, such as 'Countersign <sign@example.com>'." placeholder:"ADDRESS"`
+}
+
+// checkPublicURL refuses what browsers and clients could not use.
+func (m messages) checkPublicURL() error {
+	if m.PublicURL == nil {
+		return nil
+	}
+	return checkPublicURL(m.PublicURL)
+}
+
+// checkPublicURL refuses what is no origin (RFC 6454): everything is served from the root of a host.
+func checkPublicURL(u *url.URL) error {
+	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("--public-url must be an absolute http or https URL, such as https://sign.example.com")
+	}
+	if u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("--public-url must be nothing but scheme, host and port, such as https://sign.example.com")
+	}
+	return nil
 }
 
 // mailer returns what sends mail, nil when no mail server is named. listener is the address that links have unless a

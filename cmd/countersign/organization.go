@@ -32,8 +32,16 @@ func (*organizationCreateCmd) Help() string {
 An embedded database serves one process: stop the server first. With PostgreSQL it may run meanwhile.` + localExitCodes("the organization was not created")
 }
 
+// Validate is called by kong.
+func (c *organizationCreateCmd) Validate() error {
+	return errors.Join(c.check(), checkPublicURL(c.PublicURL))
+}
+
 // Run creates the organization.
 func (c *organizationCreateCmd) Run(ctx context.Context, io console) error {
+	if err := c.exists(); err != nil {
+		return err
+	}
 	sys, err := open(ctx, c.storage, work{}, c.logger(io.err), []string{c.PublicURL.String()}, embedded{})
 	if err != nil {
 		return err
@@ -63,8 +71,14 @@ func (*organizationListCmd) Help() string {
     countersign organization list --data ./data` + localExitCodes("the database cannot be read")
 }
 
+// Validate is called by kong.
+func (c *organizationListCmd) Validate() error { return c.check() }
+
 // Run lists organizations.
 func (c *organizationListCmd) Run(ctx context.Context, io console) error {
+	if err := c.exists(); err != nil {
+		return err
+	}
 	db, lock, err := c.openDatabase(ctx, c.logger(io.err))
 	if err != nil {
 		return err

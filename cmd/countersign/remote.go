@@ -54,7 +54,7 @@ func remoteError(err error) error {
 	case http.StatusUnauthorized:
 		code, hint = exitDenied, "Check COUNTERSIGN_TOKEN: the server does not know this token, or it expired or was revoked."
 	case http.StatusForbidden:
-		code, hint = exitDenied, "Check COUNTERSIGN_ORGANIZATION, and that the token's user has the permission (a submitter or approver of the signing policy)."
+		code, hint = exitDenied, "Check COUNTERSIGN_ORGANIZATION, and whose token COUNTERSIGN_TOKEN is."
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge:
 		code = exitUsage
 	}

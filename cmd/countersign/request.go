@@ -13,6 +13,7 @@ import (
 
 	"github.com/countersign-dev/countersign/api"
 	"github.com/countersign-dev/countersign/client"
+	"github.com/countersign-dev/countersign/internal/signing"
 )
 
 type requestCmd struct {
@@ -46,6 +47,17 @@ A release, from the build to the signed program:
 // machine is the flag of the commands whose output programs read.
 type machine struct {
 	JSON bool `name:"json" help:"Write one JSON object for programs to standard output." env:"-"`
+}
+
+// requestID is an argument that names a signing request.
+type requestID string
+
+// Validate is called by kong. An empty one, of a variable that was never set, would name all requests.
+func (r requestID) Validate() error {
+	if _, ok := signing.ParseID(string(r)); !ok {
+		return fmt.Errorf("%q is not the id of a signing request, such as 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a", string(r))
+	}
+	return nil
 }
 
 // outcome is what the commands that change or follow a request tell, the JSON included. Its names are those of the REST API.
@@ -169,7 +181,9 @@ func reasonOf(r *api.SigningRequest) string {
 		fmt.Fprintf(&b, ": %s", r.Failure.Message)
 	}
 	for _, d := range r.Failure.Details {
-		fmt.Fprintf(&b, "\n  %s", d)
+		if !strings.Contains(r.Failure.Message, d) { // the message tells the only one
+			fmt.Fprintf(&b, "\n  %s", d)
+		}
 	}
 	for _, a := range r.Approvals {
 		if a.Decision == api.ApprovalDecisionDenied {
@@ -336,8 +350,8 @@ func openUpload(path string) (_ *client.Upload, done func(), err error) {
 type waitCmd struct {
 	connection
 	following
-	ForApproval bool   `help:"End the wait, successfully, also when the request waits for approval. Nothing is downloaded then." env:"-"`
-	Request     string `arg:"" help:"Id of the signing request."`
+	ForApproval bool      `help:"End the wait, successfully, also when the request waits for approval. Nothing is downloaded then." env:"-"`
+	Request     requestID `arg:"" help:"Id of the signing request."`
 }
 
 // Help is shown by kong.
@@ -360,7 +374,7 @@ func (w *waitCmd) Run(ctx context.Context, io console) error {
 	}
 	ctx, stop := w.within(ctx)
 	defer stop()
-	o := &outcome{SigningRequestID: w.Request}
+	o := &outcome{SigningRequestID: string(w.Request)}
 	if w.ForApproval {
 		return w.follow(ctx, io, c, o, waitsForApproval)
 	}
@@ -376,7 +390,7 @@ type resubmitCmd struct {
 	Description     string        `help:"What this is, for those who approve it; the original's otherwise." env:"-" placeholder:"TEXT"`
 	Wait            bool          `help:"Wait until the new request is final. --output waits, too." env:"-"`
 	CancelAfter     time.Duration `help:"Have the server cancel the request unless it is final by then." env:"-" placeholder:"DURATION"`
-	Request         string        `arg:"" help:"Id of the completed signing request."`
+	Request         requestID     `arg:"" help:"Id of the completed signing request."`
 }
 
 // Help is shown by kong.
@@ -411,7 +425,7 @@ func (r *resubmitCmd) Run(ctx context.Context, io console) error {
 	}
 	ctx, stop := r.within(ctx)
 	defer stop()
-	submitted, err := c.Resubmit(ctx, client.Resubmission{Original: r.Request, PolicySlug: r.Policy, CurrentSettings: r.CurrentSettings, Description: r.Description, CancellationTimeout: r.CancelAfter, IdempotencyKey: r.IdempotencyKey})
+	submitted, err := c.Resubmit(ctx, client.Resubmission{Original: string(r.Request), PolicySlug: r.Policy, CurrentSettings: r.CurrentSettings, Description: r.Description, CancellationTimeout: r.CancelAfter, IdempotencyKey: r.IdempotencyKey})
 	if err != nil {
 		return r.ended(ctx, err, "")
 	}
@@ -421,7 +435,7 @@ func (r *resubmitCmd) Run(ctx context.Context, io console) error {
 type getCmd struct {
 	connection
 	machine
-	Request string `arg:"" help:"Id of the signing request."`
+	Request requestID `arg:"" help:"Id of the signing request."`
 }
 
 // Help is shown by kong.
@@ -436,7 +450,7 @@ func (g *getCmd) Run(ctx context.Context, io console) error {
 	if err != nil {
 		return err
 	}
-	r, err := c.Get(ctx, g.Request)
+	r, err := c.Get(ctx, string(g.Request))
 	if err != nil {
 		return remoteError(err)
 	}
@@ -450,10 +464,10 @@ type downloadCmd struct {
 	connection
 	waiting
 	machine
-	Unsigned bool   `help:"The artifact as it was submitted, instead of the signed one." env:"-"`
-	Force    bool   `short:"f" help:"Replace the file when it exists." env:"-"`
-	Request  string `arg:"" help:"Id of the signing request."`
-	File     string `arg:"" optional:"" help:"Where to write it; the artifact's own name in the current directory otherwise."`
+	Unsigned bool      `help:"The artifact as it was submitted, instead of the signed one." env:"-"`
+	Force    bool      `short:"f" help:"Replace the file when it exists." env:"-"`
+	Request  requestID `arg:"" help:"Id of the signing request."`
+	File     string    `arg:"" optional:"" help:"Where to write it; the artifact's own name in the current directory otherwise."`
 }
 
 // Help is shown by kong.
@@ -472,7 +486,7 @@ func (d *downloadCmd) Run(ctx context.Context, io console) error {
 	}
 	ctx, stop := d.within(ctx)
 	defer stop()
-	r, err := c.Get(ctx, d.Request)
+	r, err := c.Get(ctx, string(d.Request))
 	if err != nil {
 		return d.ended(ctx, err, "")
 	}
@@ -493,7 +507,7 @@ func (d *downloadCmd) Run(ctx context.Context, io console) error {
 			return &exitError{exitUsage, errors.New("the artifact has no usable file name; say where to write it")}
 		}
 	}
-	file, err := save(ctx, io, c, d.Request, path, o, d.JSON)
+	file, err := save(ctx, io, c, string(d.Request), path, o, d.JSON)
 	if err != nil {
 		return d.ended(ctx, err, "")
 	}
@@ -508,8 +522,8 @@ func (d *downloadCmd) Run(ctx context.Context, io console) error {
 type deciding struct {
 	connection
 	machine
-	Comment string `help:"Why; kept with the request." env:"-" placeholder:"TEXT"`
-	Request string `arg:"" help:"Id of the signing request."`
+	Comment string    `help:"Why; kept with the request." env:"-" placeholder:"TEXT"`
+	Request requestID `arg:"" help:"Id of the signing request."`
 }
 
 func (d *deciding) run(ctx context.Context, io console, decide func(*client.Client, context.Context, string, string) (*api.SigningRequestState, error)) error {
@@ -517,7 +531,7 @@ func (d *deciding) run(ctx context.Context, io console, decide func(*client.Clie
 	if err != nil {
 		return err
 	}
-	state, err := decide(c, ctx, d.Request, d.Comment)
+	state, err := decide(c, ctx, string(d.Request), d.Comment)
 	if err != nil {
 		return remoteError(err)
 	}

@@ -80,7 +80,9 @@ func printRequest(out io.Writer, r *api.SigningRequest) error {
 	}
 	line("Failure", r.Failure.Message)
 	for _, d := range r.Failure.Details {
-		line("", d)
+		if !strings.Contains(r.Failure.Message, d) {
+			line("", d)
+		}
 	}
 	line("Page", r.WebLink)
 	return w.Flush()

@@ -41,6 +41,8 @@ Every flag can be set by its environment variable, or in a YAML file:
     public-url: https://sign.example.com
     timestamp: [http://timestamp.digicert.com, http://timestamp.sectigo.com]
 
+A flag wins over its environment variable, and that over the file.
+
 Back up the data directory whole: without its master key the private keys in the database are lost.` + localExitCodes("the server could not start, or failed")
 }
 
@@ -49,10 +51,10 @@ func (c *serveCmd) Validate() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("--tls-cert and --tls-key go together")
 	}
-	if u := c.PublicURL; u != nil && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		return errors.New("--public-url must be an absolute http or https URL, such as https://sign.example.com")
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("--listen must be HOST:PORT, such as 127.0.0.1:8480: %w", err)
 	}
-	return c.check()
+	return errors.Join(c.storage.check(), c.work.check())
 }
 
 // Run serves until interrupted.
@@ -166,7 +168,7 @@ Workers share the database, and below --data the artifacts and the master key, w
 }
 
 // Validate is called by kong.
-func (c *workerCmd) Validate() error { return c.check() }
+func (c *workerCmd) Validate() error { return errors.Join(c.storage.check(), c.work.check()) }
 
 // Run works until interrupted.
 func (c *workerCmd) Run(ctx context.Context, io console) error {
@@ -194,6 +196,9 @@ func (*migrateCmd) Help() string {
 
     countersign migrate --database postgres://countersign@db/countersign` + localExitCodes("the schema could not be changed")
 }
+
+// Validate is called by kong.
+func (c *migrateCmd) Validate() error { return c.check() }
 
 // Run migrates and exits.
 func (c *migrateCmd) Run(ctx context.Context, io console) error {

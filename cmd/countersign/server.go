@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -58,6 +57,24 @@ func (l logging) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
+// check refuses addresses that mean nothing.
+func (s storage) check() error { return checkDatabase(s.Database) }
+
+// checkDatabase refuses what is no address of a PostgreSQL database. Its errors do not show the address, which may have a
+// password.
+func checkDatabase(address string) error {
+	u, err := url.Parse(address)
+	switch {
+	case address == "":
+		return nil
+	case err != nil:
+		return errors.New("--database is not a valid URL; write special characters of the password as %XX")
+	case u.Scheme != "postgres" && u.Scheme != "postgresql":
+		return errors.New("--database must be the URL of a PostgreSQL database, postgres://USER@HOST/DATABASE; leave it away for an embedded one")
+	}
+	return nil
+}
+
 // work says how signing requests are processed.
 type work struct {
 	Timestamp     []string `help:"RFC 3161 timestamp authorities, tried in order. Without one, signatures carry no timestamp and end with their certificate." placeholder:"URL"`
@@ -78,7 +95,10 @@ func (w work) check() error {
 	if w.ArtifactLimit <= 0 {
 		return errors.New("--artifact-limit must be a positive number of bytes")
 	}
-	return w.engineLimits.check()
+	if _, err := timestampPool(w.Timestamp, nil); err != nil {
+		return err
+	}
+	return errors.Join(w.checkPublicURL(), w.engineLimits.check())
 }
 
 func (w work) egress() egress.Policy {
@@ -131,7 +151,7 @@ type system struct {
 }
 
 func (s storage) embedded() bool {
-	return s.Database == "" || !strings.HasPrefix(s.Database, "postgres")
+	return s.Database == ""
 }
 
 func (s storage) databaseURL() string {
@@ -139,6 +159,17 @@ func (s storage) databaseURL() string {
 		return s.Database
 	}
 	return filepath.Join(s.Data, "countersign.db")
+}
+
+// exists refuses a directory without an embedded database, for commands that would make sense of an old one only.
+func (s storage) exists() error {
+	if !s.embedded() {
+		return nil
+	}
+	if _, err := os.Stat(s.databaseURL()); err != nil {
+		return &exitError{exitUsage, fmt.Errorf("there is no embedded database; name its directory with --data, or --database: %w", err)}
+	}
+	return nil
 }
 
 // openDatabase opens and migrates the database. An embedded one is locked against other processes, because leases of
@@ -222,7 +253,10 @@ func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []st
 		keeperURL = "file://" + path
 	}
 	keeper, err := software.OpenKeeper(ctx, keeperURL, nil)
-	if err != nil {
+	switch {
+	case err != nil && s.MasterKey != "":
+		return nil, &exitError{exitUsage, fmt.Errorf("--master-key: %w", err)}
+	case err != nil:
 		return nil, err
 	}
 	secret, err := installationSecret(ctx, keeper, sys.db.SoftwareKeys())
@@ -278,7 +312,7 @@ func timestampPool(urls []string, extra *timestamp.Member) (*timestamp.Pool, err
 	for _, u := range urls {
 		c, err := timestamp.NewClient(u, client, timestamp.ClientOptions{})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("--timestamp: %w", err)
 		}
 		members = append(members, timestamp.Member{Name: u, Timestamper: c})
 	}
@@ -300,7 +334,7 @@ func installationSecret(ctx context.Context, keeper *secrets.Keeper, keys store.
 		if found {
 			secret, err := keeper.Decrypt(ctx, sealed)
 			if err != nil {
-				return nil, fmt.Errorf("the master key is not the one that this database was set up with: %w", err)
+				return nil, fmt.Errorf("the master key is not the one that this database was set up with; name that one's data directory with --data, or itself with --master-key: %w", err)
 			}
 			return secret, nil
 		}

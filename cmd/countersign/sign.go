@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/countersign-dev/countersign/artifact"
@@ -140,6 +141,8 @@ func passwordHint(path string, err error) error {
 
 // Run signs.
 func (s *signCmd) Run(ctx context.Context, io console) error {
+	// What is collected in so short a life would hardly be used again.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	key, chain, err := s.load()
 	if err != nil {
 		return &exitError{exitUsage, err}
@@ -150,6 +153,9 @@ func (s *signCmd) Run(ctx context.Context, io console) error {
 	pool, err := timestampPool(s.Timestamp, nil)
 	if err != nil {
 		return &exitError{exitUsage, err}
+	}
+	if pool == nil {
+		fmt.Fprintln(io.err, "warning: no timestamp authority is named (--timestamp): the signature will not outlive its certificate")
 	}
 	src, done, err := openSource(s.In)
 	if err != nil {
