@@ -117,7 +117,8 @@ func newRelyingParty(origins []string, name string) (*webauthn.WebAuthn, error) 
 			id = strings.ToLower(u.Hostname())
 		}
 	}
-	if _, err := netip.ParseAddr(id); id == "" || err == nil {
+	// Passkeys are bound to a domain: an address is none, nor is the single name of a machine on a local network.
+	if _, err := netip.ParseAddr(id); id == "" || err == nil || protocol.ValidateRPID(id) != nil {
 		return nil, nil
 	}
 	w, err := webauthn.New(&webauthn.Config{

@@ -446,7 +446,7 @@ func TestPasskeyRegistrationRefusals(t *testing.T) {
 
 func TestPasskeysNeedAHostName(t *testing.T) {
 	t.Parallel()
-	for _, origins := range [][]string{nil, {"http://127.0.0.1:8080"}, {"https://[::1]"}} {
+	for _, origins := range [][]string{nil, {"http://127.0.0.1:8080"}, {"https://[::1]"}, {"https://sign:8480"}} {
 		w := newWorld(t, func(c *Config) { c.Origins = origins })
 		if w.PasskeysAvailable() {
 			t.Errorf("%v: passkeys are available", origins)
