@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -27,7 +28,8 @@ const maxRedirects = 5
 
 // Client returns a client under the policy. It checks the address of every connection after the name was resolved, so
 // that a name which changes its address in between, or a redirect, leads nowhere else, and uses no proxy. Redirects to
-// another host do not take headers along. timeout bounds a whole exchange, the body included; 0 is none.
+// another host do not take headers along, and more than five are refused. timeout bounds a whole exchange, the body
+// included; 0 is none.
 func (p Policy) Client(timeout time.Duration) *http.Client {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		return p.checkAddress(address)
@@ -44,7 +46,7 @@ func (p Policy) Client(timeout time.Duration) *http.Client {
 		},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
-				return fmt.Errorf("more than %d redirects", maxRedirects)
+				return fmt.Errorf("more than %d redirects are %w", maxRedirects, ErrRefused)
 			}
 			if err := p.CheckURL(r.URL); err != nil {
 				return err
@@ -70,6 +72,10 @@ func (p Policy) CheckURL(u *url.URL) error {
 	}
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
 		return p.checkIP(ip)
+	}
+	// RFC 6761, section 6.3: these names always mean this machine.
+	if name := "." + strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")); strings.HasSuffix(name, ".localhost") && !p.AllowPrivate {
+		return fmt.Errorf("host %s is the server itself: %w; an administrator can allow it (--allow-private-networks)", u.Hostname(), ErrRefused)
 	}
 	return nil
 }

@@ -33,12 +33,14 @@ type MailConfig struct {
 
 // Mailer sends mail through one server. It implements signing.MailSender.
 type Mailer struct {
-	from    *mail.Address
-	domain  string // of Message-IDs
-	public  *url.URL
-	host    string
-	tls     *tls.Config // of a connection that is encrypted from its beginning; else nil
-	options []gomail.Option
+	from   *mail.Address
+	domain string // of Message-IDs
+	public *url.URL
+	host   string
+	// encryption is starttls, implicit or none.
+	encryption string
+	tls        *tls.Config // of a connection that is encrypted from its beginning; else nil
+	options    []gomail.Option
 }
 
 // mailTimeout bounds the conversation with a mail server up to the mail, and again the mail itself.
@@ -65,11 +67,10 @@ func NewMailer(c MailConfig) (*Mailer, error) {
 			return nil, fmt.Errorf("the mail server's URL has an unknown setting %q: there is only tls", key)
 		}
 	}
-	m := &Mailer{from: from, domain: from.Address[strings.LastIndex(from.Address, "@")+1:], public: c.Public, host: u.Hostname()}
-	encryption := cmp.Or(u.Query().Get("tls"), "starttls")
-	port := map[string]int{"starttls": 587, "implicit": 465, "none": 25}[encryption]
+	m := &Mailer{from: from, domain: from.Address[strings.LastIndex(from.Address, "@")+1:], public: c.Public, host: u.Hostname(), encryption: cmp.Or(u.Query().Get("tls"), "starttls")}
+	port := map[string]int{"starttls": 587, "implicit": 465, "none": 25}[m.encryption]
 	if port == 0 {
-		return nil, fmt.Errorf("the mail server's URL says tls=%s: it is starttls, implicit or none", encryption)
+		return nil, fmt.Errorf("the mail server's URL says tls=%s: it is starttls, implicit or none", m.encryption)
 	}
 	if p := u.Port(); p != "" {
 		if port, err = strconv.Atoi(p); err != nil {
@@ -82,7 +83,7 @@ func NewMailer(c MailConfig) (*Mailer, error) {
 	}
 	settings.ServerName, settings.MinVersion = m.host, tls.VersionTLS12
 	m.options = []gomail.Option{gomail.WithPort(port), gomail.WithTimeout(mailTimeout), gomail.WithTLSConfig(settings), gomail.WithoutNoop()}
-	switch encryption {
+	switch m.encryption {
 	case "starttls":
 		m.options = append(m.options, gomail.WithTLSPolicy(gomail.TLSMandatory))
 	case "implicit":
@@ -95,7 +96,7 @@ func NewMailer(c MailConfig) (*Mailer, error) {
 	case user == "" && c.Password == "":
 	case user == "" || c.Password == "":
 		return nil, errors.New("the mail server's user and password go together: smtp://user@host and COUNTERSIGN_MAIL_PASSWORD")
-	case encryption == "none":
+	case m.encryption == "none":
 		return nil, errors.New("the password is not sent to a mail server without TLS: use tls=starttls or tls=implicit")
 	default:
 		m.options = append(m.options, gomail.WithUsername(user), gomail.WithPassword(c.Password),
@@ -122,6 +123,9 @@ func (m *Mailer) SendMail(ctx context.Context, letter signing.Mail) (signing.Rec
 	}
 	if ctx.Err() != nil {
 		return signing.Receipt{}, fmt.Errorf("the mail server took too long: %w", ctx.Err())
+	}
+	if timedOut(err) {
+		return signing.Receipt{}, fmt.Errorf("the mail server did not answer in time; does it speak TLS as tls=%s says? %w", m.encryption, err)
 	}
 	var refused *gomail.SendError
 	if !errors.As(err, &refused) {

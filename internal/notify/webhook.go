@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -73,6 +74,9 @@ func (w *Webhooks) Call(ctx context.Context, c signing.WebhookCall) (signing.Rec
 	req.Header.Set("Webhook-Signature", signature(c.Secret, string(c.ID), timestamp, c.Body))
 	res, err := w.client.Do(req)
 	if err != nil {
+		if timedOut(err) {
+			return signing.Receipt{}, fmt.Errorf("the receiver did not answer in time: %w", bare(err))
+		}
 		return signing.Receipt{}, fmt.Errorf("call the webhook: %w", bare(err))
 	}
 	defer res.Body.Close()
@@ -94,6 +98,11 @@ func signature(secret []byte, id, timestamp string, body []byte) string {
 	mac.Write([]byte(id + "." + timestamp + "."))
 	mac.Write(body)
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func timedOut(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
 }
 
 // bare drops the URL from an error of the HTTP client: it may carry a token.

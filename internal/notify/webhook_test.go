@@ -143,7 +143,7 @@ func TestCallFails(t *testing.T) {
 	}{
 		"fails":            {open, server.URL + "/fails?token=s3cret", 500, "status 500"},
 		"redirects":        {open, server.URL + "/redirects", 302, "redirect"},
-		"hangs":            {open, server.URL + "/hangs?token=s3cret", 0, "deadline"},
+		"hangs":            {open, server.URL + "/hangs?token=s3cret", 0, "did not answer in time"},
 		"garbage":          {open, server.URL + "/garbage?token=s3cret", 0, "malformed"},
 		"endless":          {open, server.URL + "/endless", 200, ""},
 		"breaks":           {open, server.URL + "/breaks", 200, ""},

@@ -47,6 +47,7 @@ func (f *Fetcher) Fetch(ctx context.Context, raw string, headers map[string]stri
 	if err := f.policy.CheckURL(req.URL); err != nil {
 		return nil, &signing.FetchError{Message: err.Error()}
 	}
+	req.Header.Set("User-Agent", "Countersign")
 	for name, value := range headers {
 		req.Header.Set(name, value)
 	}

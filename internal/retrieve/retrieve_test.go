@@ -18,7 +18,7 @@ func TestFetch(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/private":
-			if r.Header.Get("Authorization") != "Bearer secret" {
+			if r.Header.Get("Authorization") != "Bearer secret" || r.UserAgent() != "Countersign" {
 				w.WriteHeader(http.StatusUnauthorized)
 				return
 			}
@@ -28,6 +28,8 @@ func TestFetch(t *testing.T) {
 			z := gzip.NewWriter(w)
 			_, _ = io.WriteString(z, "artifact")
 			_ = z.Close()
+		case "/loop":
+			http.Redirect(w, r, "/loop", http.StatusFound)
 		case "/busy":
 			w.WriteHeader(http.StatusServiceUnavailable)
 		case "/cut":
@@ -51,6 +53,7 @@ func TestFetch(t *testing.T) {
 		{"compressed", open, server.URL + "/gzip", nil, false, ""},
 		{"without header", open, server.URL + "/private?token=hidden", nil, false, "401"},
 		{"absent", open, server.URL + "/x", nil, false, "404"},
+		{"loop", open, server.URL + "/loop", nil, false, "more than 5 redirects"},
 		{"busy", open, server.URL + "/busy", nil, true, "503"},
 		{"loopback", New(egress.Policy{AllowHTTP: true}), server.URL, nil, false, "not allowed"},
 		{"plain HTTP", New(egress.Policy{AllowPrivate: true}), server.URL, nil, false, "not allowed"},
