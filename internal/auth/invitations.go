@@ -23,14 +23,7 @@ func (s *Service) Invite(ctx context.Context, by signing.Actor, user signing.ID)
 	if !by.Allowed(signing.OpManageUsers) {
 		return "", time.Time{}, forbidden(signing.OpManageUsers)
 	}
-	err = s.store.Tx(ctx, func(tx signing.Tx) error {
-		u, err := tx.User(ctx, by.OrganizationID, user)
-		if err != nil {
-			return err
-		}
-		if err := mayManage(by, u); err != nil {
-			return err
-		}
+	err = s.store.Tx(ctx, func(tx signing.Tx) (err error) {
 		code, expires, err = s.InviteTx(ctx, tx, by, user)
 		return err
 	})
@@ -40,13 +33,20 @@ func (s *Service) Invite(ctx context.Context, by signing.Actor, user signing.ID)
 	return code, expires, nil
 }
 
-// InviteTx is Invite as a part of the caller's transaction, for a user who is created in it. The caller has checked that the
-// actor may; the first administrator is invited by [signing.Countersign]. It comes last in the transaction.
+// InviteTx is Invite as a part of the caller's transaction, for a user who is created in it. [signing.Countersign] may invite,
+// too: the first administrator. It comes last in the transaction.
 func (s *Service) InviteTx(ctx context.Context, tx signing.Tx, by signing.Actor, user signing.ID) (code string, expires time.Time, err error) {
 	u, cred, extras, err := userAndExtras(ctx, tx, by.OrganizationID, user)
 	switch {
 	case err != nil:
 		return "", time.Time{}, err
+	}
+	if by.Kind != signing.System {
+		if err := mayManage(by, u); err != nil {
+			return "", time.Time{}, err
+		}
+	}
+	switch {
 	case u.Kind != signing.Interactive:
 		return "", time.Time{}, signing.Errorf(signing.KindConflict, "User %q does not sign in: only interactive users are invited.", u.Name)
 	case !u.Active:

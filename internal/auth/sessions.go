@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -22,15 +23,24 @@ const (
 	sessionEnded = "You are not signed in, or the session has ended: sign in again."
 )
 
-// Client is where a browser's request comes from, for the session list and the audit log. Address also bounds how often
-// somebody may try to sign in: it has to be the true peer's, with or without port, not what any header claims.
+// Client is where a browser's request comes from, for the session list and the audit log, which keep the address without its
+// port. Address also bounds how often somebody may try to sign in: it has to be the true peer's, with or without port, not
+// what any header claims.
 type Client struct {
 	Address   string
 	UserAgent string
 }
 
 func (c Client) bounded() Client {
-	return Client{Address: bounded(c.Address, maxAddress), UserAgent: bounded(c.UserAgent, maxUserAgent)}
+	return Client{Address: bounded(host(c.Address), maxAddress), UserAgent: bounded(c.UserAgent, maxUserAgent)}
+}
+
+// host returns an address without its port, which says nothing about who it is.
+func host(address string) string {
+	if withPort, err := netip.ParseAddrPort(address); err == nil {
+		return withPort.Addr().String()
+	}
+	return address
 }
 
 // bounded cuts text that a client sent to a length in bytes, at a character's boundary, without what is not UTF-8 text.

@@ -324,7 +324,7 @@ func (s *Service) failSignIn(u *signing.User, method, reason string, c Client) {
 		// Nobody was authenticated, so the system is the actor.
 		actor:  signing.Countersign(u.OrganizationID),
 		object: userObject(u),
-		data:   signInData{Method: method, Address: c.Address, UserAgent: c.UserAgent, Reason: reason},
+		data:   signInData{Method: method, Address: host(c.Address), UserAgent: c.UserAgent, Reason: reason},
 		at:     s.now(),
 	})
 }

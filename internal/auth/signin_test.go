@@ -196,7 +196,7 @@ func TestSignIn(t *testing.T) {
 				}
 			}
 		}
-		if len(reasons) != 6 || !strings.Contains(reasons[0], "wrong password") || !strings.Contains(reasons[3], "deactivated") || !strings.Contains(reasons[4], "no password") || !strings.Contains(reasons[0], browser.Address) {
+		if len(reasons) != 6 || !strings.Contains(reasons[0], "wrong password") || !strings.Contains(reasons[3], "deactivated") || !strings.Contains(reasons[4], "no password") || !strings.Contains(reasons[0], `"192.0.2.7"`) {
 			t.Errorf("failures in the audit log: %q", reasons)
 		}
 		if w.store.events()[0] != EventSignedIn {
@@ -493,7 +493,7 @@ func TestSessionsAreListedAndRevoked(t *testing.T) {
 	one, two, three := signIn(), signIn(), signIn()
 	me := w.actor(w.regular)
 	list, err := w.Sessions(ctx, me, w.regular.ID)
-	if err != nil || len(list) != 3 || list[0].Address != browser.Address || list[0].UserAgent != strings.Repeat("ü", 150) {
+	if err != nil || len(list) != 3 || list[0].Address != "192.0.2.7" || list[0].UserAgent != strings.Repeat("ü", 150) {
 		t.Fatalf("%v, %v", list, err)
 	}
 	refused := map[string]signing.Actor{"another user": w.actor(w.reader), "nobody": {}}

@@ -40,9 +40,6 @@ func (s *Service) IssueToken(ctx context.Context, by signing.Actor, kind signing
 		if err := tx.LockOrganization(ctx, by.OrganizationID); err != nil {
 			return err
 		}
-		if err = mayIssue(ctx, tx, by, kind, owner); err != nil {
-			return err
-		}
 		token, record, err = s.IssueTokenTx(ctx, tx, by, kind, owner, o)
 		return err
 	})
@@ -53,8 +50,11 @@ func (s *Service) IssueToken(ctx context.Context, by signing.Actor, kind signing
 }
 
 // IssueTokenTx is IssueToken as a part of the caller's transaction, for a user or trusted build system that is created in
-// it. The caller has checked that the actor may; it comes last in the transaction, because it appends to the audit log.
+// it. It comes last in the transaction, because it appends to the audit log.
 func (s *Service) IssueTokenTx(ctx context.Context, tx signing.Tx, by signing.Actor, kind signing.TokenKind, owner signing.ID, o TokenOptions) (string, *signing.APIToken, error) {
+	if err := mayIssue(ctx, tx, by, kind, owner); err != nil {
+		return "", nil, err
+	}
 	token, record, object, err := s.insertToken(ctx, tx, by, kind, owner, o)
 	if err != nil {
 		return "", nil, err

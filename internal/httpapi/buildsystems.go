@@ -52,28 +52,28 @@ func (s *service) GetTrustedBuildSystem(ctx context.Context, r api.GetTrustedBui
 
 // AddCustomTrustedBuildSystem adds a trusted build system with a token.
 func (s *service) AddCustomTrustedBuildSystem(ctx context.Context, r api.AddCustomTrustedBuildSystemRequestObject) (api.AddCustomTrustedBuildSystemResponseObject, error) {
-	t, err := s.signing.AddTrustedBuildSystem(ctx, actorOf(ctx), signing.TrustedBuildSystemEdit{Slug: &r.Body.Slug, Name: &r.Body.Name, Description: r.Body.Description})
-	if err != nil {
-		return nil, err
-	}
-	body, err := s.addedBuildSystem(ctx, t)
+	var body api.AddedTrustedBuildSystem
+	_, err := s.signing.AddTrustedBuildSystem(ctx, actorOf(ctx), signing.TrustedBuildSystemEdit{Slug: &r.Body.Slug, Name: &r.Body.Name, Description: r.Body.Description},
+		s.withToken(ctx, &body))
 	return reply[api.AddCustomTrustedBuildSystemResponseObject](api.AddCustomTrustedBuildSystem201JSONResponse{Body: body, Headers: api.AddCustomTrustedBuildSystem201ResponseHeaders{Location: body.TrustedBuildSystem.Link}}, err)
 }
 
 // AddPredefinedTrustedBuildSystem adds a trusted build system of a known product or service, with a token.
 func (s *service) AddPredefinedTrustedBuildSystem(ctx context.Context, r api.AddPredefinedTrustedBuildSystemRequestObject) (api.AddPredefinedTrustedBuildSystemResponseObject, error) {
 	b := r.Body
-	t, err := s.signing.AddPredefinedBuildSystem(ctx, actorOf(ctx), signing.NewPredefinedBuildSystem{Type: b.Type, Slug: b.Slug, Name: b.Name, Description: b.Description, BuildHost: b.BuildHost})
-	if err != nil {
-		return nil, err
-	}
-	body, err := s.addedBuildSystem(ctx, t)
+	var body api.AddedTrustedBuildSystem
+	_, err := s.signing.AddPredefinedBuildSystem(ctx, actorOf(ctx), signing.NewPredefinedBuildSystem{Type: b.Type, Slug: b.Slug, Name: b.Name, Description: b.Description, BuildHost: b.BuildHost},
+		s.withToken(ctx, &body))
 	return reply[api.AddPredefinedTrustedBuildSystemResponseObject](api.AddPredefinedTrustedBuildSystem201JSONResponse{Body: body, Headers: api.AddPredefinedTrustedBuildSystem201ResponseHeaders{Location: body.TrustedBuildSystem.Link}}, err)
 }
 
-func (s *service) addedBuildSystem(ctx context.Context, t *signing.TrustedBuildSystem) (api.AddedTrustedBuildSystem, error) {
-	token, _, err := s.auth.IssueToken(ctx, actorOf(ctx), signing.BuildSystemToken, t.ID, auth.TokenOptions{})
-	return api.AddedTrustedBuildSystem{TrustedBuildSystem: buildSystemOf(exchangeOf(ctx).links, t), TrustedBuildSystemToken: token}, err
+// withToken issues the token of a new trusted build system and fills the answer.
+func (s *service) withToken(ctx context.Context, body *api.AddedTrustedBuildSystem) func(signing.Tx, *signing.TrustedBuildSystem) error {
+	return func(tx signing.Tx, t *signing.TrustedBuildSystem) error {
+		token, _, err := s.auth.IssueTokenTx(ctx, tx, actorOf(ctx), signing.BuildSystemToken, t.ID, auth.TokenOptions{})
+		*body = api.AddedTrustedBuildSystem{TrustedBuildSystem: buildSystemOf(exchangeOf(ctx).links, t), TrustedBuildSystemToken: token}
+		return err
+	}
 }
 
 // EditTrustedBuildSystem changes a trusted build system.

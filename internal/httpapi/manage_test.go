@@ -324,6 +324,14 @@ func TestManageUsers(t *testing.T) {
 	w.refuse(t, userAdmin, "/CIUsers", `{"name":"Builder"}`, 400, "Name")
 	w.refuse(t, userAdmin, "/CIUsers", `{"name":"x","roles":["Emperor"]}`, 400, "Roles")
 	w.refuse(t, userAdmin, "/CIUsers", `{"name":"x","roles":["globaladministrator"]}`, 403, "-")
+	// Who may not issue the credentials makes no user either.
+	w.refuse(t, userAdmin, "/CIUsers", `{"name":"halfway","roles":["CertificateAdministrator"]}`, 403, "-")
+	w.refuse(t, userAdmin, "/InteractiveUsers", `{"name":"halfway","email":"halfway@acme.example","roles":["CertificateAdministrator"]}`, 403, "-")
+	for _, path := range []string{"/CIUsers", "/InteractiveUsers"} {
+		if list := readBody(t, w.as(t, userAdmin, "GET", path, body{})); strings.Contains(list, "halfway") {
+			t.Errorf("%s: a user without credentials was left behind: %s", path, list)
+		}
+	}
 	path := "/CIUsers/" + ci.UserID
 	if u := post[api.CIUser](t, w, userAdmin, path+"/Edit", `{"roles":["globalreader"],"version":1}`, 200); !slices.Equal(u.Roles, []api.Role{"GlobalReader"}) || u.Description != "d" {
 		t.Errorf("%+v", u)

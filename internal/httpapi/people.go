@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/countersign-dev/countersign/api"
 	"github.com/countersign-dev/countersign/internal/auth"
@@ -153,24 +154,20 @@ func (s *service) ListInteractiveUsers(ctx context.Context, _ api.ListInteractiv
 
 // CreateInteractiveUser makes a person and an invitation.
 func (s *service) CreateInteractiveUser(ctx context.Context, r api.CreateInteractiveUserRequestObject) (api.CreateInteractiveUserResponseObject, error) {
-	b := r.Body
-	u, err := s.signing.CreateUser(ctx, actorOf(ctx), signing.NewUser{
+	a, b := actorOf(ctx), r.Body
+	var body api.InvitedUser
+	_, err := s.signing.CreateUser(ctx, a, signing.NewUser{
 		Kind: signing.Interactive, Name: b.Name, Email: b.Email, Roles: overlay(rolesGiven(b.Roles), nil), Description: overlay(b.Description, ""),
+	}, func(tx signing.Tx, u *signing.User) error {
+		code, expires, err := s.auth.InviteTx(ctx, tx, a, u.ID)
+		body = invitedUser(exchangeOf(ctx).links, u, code, expires)
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	body, err := s.invite(ctx, u)
 	return reply[api.CreateInteractiveUserResponseObject](api.CreateInteractiveUser201JSONResponse{Body: body, Headers: api.CreateInteractiveUser201ResponseHeaders{Location: body.Link}}, err)
 }
 
-func (s *service) invite(ctx context.Context, u *signing.User) (api.InvitedUser, error) {
-	code, expires, err := s.auth.Invite(ctx, actorOf(ctx), u.ID)
-	if err != nil {
-		return api.InvitedUser{}, err
-	}
-	l := exchangeOf(ctx).links
-	return api.InvitedUser{UserID: string(u.ID), Link: l.user(u), InvitationLink: l.origin + "/Web/Invitation/" + code, InvitationExpiresAt: expires}, nil
+func invitedUser(l links, u *signing.User, code string, expires time.Time) api.InvitedUser {
+	return api.InvitedUser{UserID: string(u.ID), Link: l.user(u), InvitationLink: l.origin + "/Web/Invitation/" + code, InvitationExpiresAt: expires}
 }
 
 // GetMyInteractiveUser returns the person who asks.
@@ -240,8 +237,8 @@ func (s *service) ReinviteInteractiveUser(ctx context.Context, r api.ReinviteInt
 	if err != nil {
 		return nil, err
 	}
-	body, err := s.invite(ctx, u)
-	return reply[api.ReinviteInteractiveUserResponseObject](api.ReinviteInteractiveUser200JSONResponse(body), err)
+	code, expires, err := s.auth.Invite(ctx, actorOf(ctx), u.ID)
+	return reply[api.ReinviteInteractiveUserResponseObject](api.ReinviteInteractiveUser200JSONResponse(invitedUser(exchangeOf(ctx).links, u, code, expires)), err)
 }
 
 // regenerateToken replaces a user's tokens by a new one.
@@ -283,11 +280,12 @@ func (s *service) ListCIUsers(ctx context.Context, _ api.ListCIUsersRequestObjec
 // CreateCIUser makes a CI user with a token.
 func (s *service) CreateCIUser(ctx context.Context, r api.CreateCIUserRequestObject) (api.CreateCIUserResponseObject, error) {
 	a, b := actorOf(ctx), r.Body
-	u, err := s.signing.CreateUser(ctx, a, signing.NewUser{Kind: signing.CI, Name: b.Name, Roles: overlay(rolesGiven(b.Roles), nil), Description: overlay(b.Description, "")})
-	if err != nil {
-		return nil, err
-	}
-	token, _, err := s.auth.IssueToken(ctx, a, signing.UserToken, u.ID, auth.TokenOptions{})
+	var token string
+	u, err := s.signing.CreateUser(ctx, a, signing.NewUser{Kind: signing.CI, Name: b.Name, Roles: overlay(rolesGiven(b.Roles), nil), Description: overlay(b.Description, "")},
+		func(tx signing.Tx, u *signing.User) (err error) {
+			token, _, err = s.auth.IssueTokenTx(ctx, tx, a, signing.UserToken, u.ID, auth.TokenOptions{})
+			return err
+		})
 	if err != nil {
 		return nil, err
 	}

@@ -122,12 +122,12 @@ type TrustedBuildSystemEdit struct {
 	Version     int
 }
 
-// AddTrustedBuildSystem makes a custom trusted build system, without a token yet.
-func (s *Service) AddTrustedBuildSystem(ctx context.Context, a Actor, e TrustedBuildSystemEdit) (*TrustedBuildSystem, error) {
+// AddTrustedBuildSystem makes a custom trusted build system. with makes its token in the same transaction, as of CreateUser.
+func (s *Service) AddTrustedBuildSystem(ctx context.Context, a Actor, e TrustedBuildSystemEdit, with ...func(Tx, *TrustedBuildSystem) error) (*TrustedBuildSystem, error) {
 	if err := require(a, OpManageBuildSystems, scope{}); err != nil {
 		return nil, err
 	}
-	return s.insertBuildSystem(ctx, a, &TrustedBuildSystem{Type: CustomBuildSystem}, e, "TrustedBuildSystem.CustomAdded")
+	return s.insertBuildSystem(ctx, a, &TrustedBuildSystem{Type: CustomBuildSystem}, e, "TrustedBuildSystem.CustomAdded", with)
 }
 
 // NewPredefinedBuildSystem describes a predefined trusted build system to add.
@@ -139,9 +139,9 @@ type NewPredefinedBuildSystem struct {
 	Slug, Name, BuildHost string
 }
 
-// AddPredefinedBuildSystem makes a trusted build system of a predefined type, without a token yet. Until Countersign has a
-// connector for its type it is used as a custom one is: the build sends its token.
-func (s *Service) AddPredefinedBuildSystem(ctx context.Context, a Actor, n NewPredefinedBuildSystem) (*TrustedBuildSystem, error) {
+// AddPredefinedBuildSystem makes a trusted build system of a predefined type, as AddTrustedBuildSystem makes a custom one. Until
+// Countersign has a connector for the type it is used as a custom one is: the build sends its token.
+func (s *Service) AddPredefinedBuildSystem(ctx context.Context, a Actor, n NewPredefinedBuildSystem, with ...func(Tx, *TrustedBuildSystem) error) (*TrustedBuildSystem, error) {
 	if err := require(a, OpManageBuildSystems, scope{}); err != nil {
 		return nil, err
 	}
@@ -172,12 +172,12 @@ func (s *Service) AddPredefinedBuildSystem(ctx context.Context, a Actor, n NewPr
 	if err := v.err(); err != nil {
 		return nil, err
 	}
-	return s.insertBuildSystem(ctx, a, t, TrustedBuildSystemEdit{Slug: &slug, Name: &name, Description: &n.Description}, "TrustedBuildSystem.PredefinedAdded")
+	return s.insertBuildSystem(ctx, a, t, TrustedBuildSystemEdit{Slug: &slug, Name: &name, Description: &n.Description}, "TrustedBuildSystem.PredefinedAdded", with)
 }
 
 const maxBuildHost = 260 // bytes: a DNS name and a port
 
-func (s *Service) insertBuildSystem(ctx context.Context, a Actor, t *TrustedBuildSystem, e TrustedBuildSystemEdit, event string) (*TrustedBuildSystem, error) {
+func (s *Service) insertBuildSystem(ctx context.Context, a Actor, t *TrustedBuildSystem, e TrustedBuildSystemEdit, event string, with []func(Tx, *TrustedBuildSystem) error) (*TrustedBuildSystem, error) {
 	t.ID, t.OrganizationID, t.CreatedAt, t.Version = NewID(), a.OrganizationID, s.now(), 1
 	if err := applyBuildSystem(t, e); err != nil {
 		return nil, err
@@ -186,7 +186,10 @@ func (s *Service) insertBuildSystem(ctx context.Context, a Actor, t *TrustedBuil
 		if err := tx.InsertTrustedBuildSystem(ctx, t); err != nil {
 			return taken(err, "Slug", "Another trusted build system has the slug '%s' already.", t.Slug)
 		}
-		return s.record(ctx, tx, a, event, buildSystemObject(t), map[string]any{"after": t})
+		if err := s.record(ctx, tx, a, event, buildSystemObject(t), map[string]any{"after": t}); err != nil {
+			return err
+		}
+		return all(tx, t, with)
 	})
 	if err != nil {
 		return nil, err

@@ -65,6 +65,27 @@ func TestPredefinedBuildSystems(t *testing.T) {
 	wantKind(t, err, signing.KindForbidden)
 }
 
+// TestWithIsPartOfIt: what fails with a new object leaves no object.
+func TestWithIsPartOfIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	broken := errors.New("broken")
+	if _, err := w.CreateUser(t.Context(), w.Admin, signing.NewUser{Kind: signing.CI, Name: "halfway"}, func(signing.Tx, *signing.User) error { return broken }); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if _, err := w.AddTrustedBuildSystem(t.Context(), w.Admin, signing.TrustedBuildSystemEdit{Slug: ptr("halfway"), Name: ptr("halfway")}, func(signing.Tx, *signing.TrustedBuildSystem) error { return broken }); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	users, err := w.Users(t.Context(), w.Admin, signing.CI)
+	if err != nil || len(users) != 1 {
+		t.Errorf("%d CI users, want the one of before: %v", len(users), err)
+	}
+	systems, err := w.TrustedBuildSystems(t.Context(), w.Admin)
+	if err != nil || len(systems) != 1 {
+		t.Errorf("%d trusted build systems, want the one of before: %v", len(systems), err)
+	}
+}
+
 // TestBuildSystemHosts: a system that belongs to certain hosts vouches for nothing elsewhere, under whatever policy.
 func TestBuildSystemHosts(t *testing.T) {
 	t.Parallel()

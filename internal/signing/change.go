@@ -153,6 +153,16 @@ func (e edit[T]) run(ctx context.Context, s *Service, a Actor) (*T, error) {
 	return t, nil
 }
 
+// all calls what a caller wants done with a new object, in its transaction.
+func all[T any](tx Tx, object *T, with []func(Tx, *T) error) error {
+	for _, fn := range with {
+		if err := fn(tx, object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fields returns an object's JSON members.
 func fields(v any) (map[string]any, error) {
 	raw, err := json.Marshal(v)

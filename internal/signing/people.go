@@ -132,8 +132,9 @@ type NewUser struct {
 	Description string
 }
 
-// CreateUser makes an interactive or CI user, without any credential.
-func (s *Service) CreateUser(ctx context.Context, a Actor, n NewUser) (*User, error) {
+// CreateUser makes an interactive or CI user. What belongs to the user, such as a token or an invitation, is made by with in the
+// same transaction: there is no user without it.
+func (s *Service) CreateUser(ctx context.Context, a Actor, n NewUser, with ...func(Tx, *User) error) (*User, error) {
 	if err := require(a, OpManageUsers, scope{}); err != nil {
 		return nil, err
 	}
@@ -156,7 +157,10 @@ func (s *Service) CreateUser(ctx context.Context, a Actor, n NewUser) (*User, er
 		if err := tx.InsertUser(ctx, u); err != nil {
 			return taken(err, emailOrName(u), "Another user has this %s already.", strings.ToLower(emailOrName(u)))
 		}
-		return s.record(ctx, tx, a, string(u.Kind)+"User.Created", userObject(u), map[string]any{"after": u})
+		if err := s.record(ctx, tx, a, string(u.Kind)+"User.Created", userObject(u), map[string]any{"after": u}); err != nil {
+			return err
+		}
+		return all(tx, u, with)
 	})
 	if err != nil {
 		return nil, err

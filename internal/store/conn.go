@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -41,7 +42,7 @@ type tx struct {
 }
 
 func newTx(db *DB, t transaction, write bool) *tx {
-	return &tx{db: db, t: t, write: write, q: &guard{conn: t, backend: db.backend}}
+	return &tx{db: db, t: t, write: write, q: &guard{conn: t, backend: db.backend, queries: &db.queries}}
 }
 
 // guard makes both databases treat bad text and failed statements alike. PostgreSQL refuses text that is not UTF-8 or
@@ -49,6 +50,7 @@ func newTx(db *DB, t transaction, write bool) *tx {
 type guard struct {
 	conn    conn
 	backend backend
+	queries *atomic.Int64
 	failed  error // the first failure
 }
 
@@ -112,6 +114,7 @@ func (g *guard) each(ctx context.Context, fn func(scanner) error, query string, 
 	if err := g.check(args); err != nil {
 		return err
 	}
+	g.queries.Add(1)
 	r, err := g.conn.query(ctx, query, args...)
 	if err != nil {
 		return g.fail(err)
