@@ -46,10 +46,12 @@ func TestNoQueryPerRow(t *testing.T) {
 		}
 		return found
 	}
-	w.grow(t, original, 0)
+	for i := range 10 { // beyond what one query's text enumerates
+		w.grow(t, original, i)
+	}
 	few := counts()
-	for i := range 6 {
-		w.grow(t, original, i+1)
+	for i := range 10 {
+		w.grow(t, original, 10+i)
 	}
 	for list, many := range counts() {
 		if many != few[list] || many == 0 {
