@@ -214,6 +214,11 @@ func TestScreenshots(t *testing.T) {
 	delete(pages, "submit-chosen")
 	delete(pages, "requests-none")
 	who := map[string]signing.Actor{"approve": s.Rita, "deny": s.Rita, "request-waiting": s.Rita, "dashboard": s.Sam}
+	for name := range pages {
+		if strings.HasPrefix(name, "webhook") {
+			who[name] = s.Ada
+		}
+	}
 	pages["dashboard-approver"], who["dashboard-approver"] = s.path(), s.Rita
 	pages["dashboard-nothing"], who["dashboard-nothing"] = s.path(), s.Stan
 	pages["submit-nothing"], who["submit-nothing"] = s.path("Submit"), s.Stan
@@ -234,7 +239,8 @@ func TestScreenshots(t *testing.T) {
 		t.Errorf("the check of contrast and overflow finds %q, not what was put there", found)
 	}
 	pages["retry"] = s.requestPath(s.failed.ID, "Retry")
-	pages["request-archive"] = s.requestPath(s.archive(t).ID)
+	archive := s.archive(t)
+	pages["request-archive"], pages["report-archive"] = s.requestPath(archive.ID), s.requestPath(archive.ID, "Report")
 	directory := os.Getenv("COUNTERSIGN_SCREENSHOTS")
 	tabs := map[signing.ID]*tab{}
 	for _, name := range sortedKeys(pages) {

@@ -407,17 +407,47 @@ func TestAccount(t *testing.T) {
 	b.send(t, account, account+"/Sessions", url.Values{"session": {strings.Repeat("00", 32)}}).wantStatus(t, http.StatusConflict)
 	b.get(t, account).wantStatus(t, http.StatusOK).wantNoText(t, "Sign out all other sessions")
 
-	first := b.send(t, account, account+"/Token", nil).wantStatus(t, http.StatusOK)
-	token := textOf(byID(first.dom(t), "new-token"))
-	checkPage(t, first)
-	if a, err := w.auth.Authenticate(t.Context(), "Bearer "+token, ""); err != nil || a.UserID != w.Sam.UserID {
-		t.Errorf("the shown token is of %v, %v", a, err)
+	works := func(token string) bool {
+		a, err := w.auth.Authenticate(t.Context(), "Bearer "+token, "")
+		return err == nil && a.UserID == w.Sam.UserID
 	}
-	second := textOf(byID(b.send(t, account, account+"/Token", nil).dom(t), "new-token"))
-	if _, err := w.auth.Authenticate(t.Context(), "Bearer "+token, ""); err == nil || second == token {
-		t.Error("the replaced token still works")
+	shown := func(a *answer) string {
+		checkPage(t, a.wantStatus(t, http.StatusOK))
+		return textOf(byID(a.dom(t), "new-token"))
 	}
-	b.get(t, account).wantNoText(t, second).wantText(t, second[:8])
+	first := shown(b.send(t, account, account+"/Tokens", url.Values{"name": {"release script"}, "days": {"30"}}))
+	other1 := shown(b.send(t, account, account+"/Tokens", url.Values{"name": {"laptop"}}))
+	b.get(t, account).wantNoText(t, first, other1).wantText(t, "release script", "laptop", first[:8], "expires in 30 days")
+	tokens, err := w.auth.Tokens(t.Context(), w.Sam, signing.UserToken, w.Sam.UserID)
+	if err != nil || len(tokens) != 2 || tokens[1].Name != "release script" || tokens[1].ExpiresAt == nil || tokens[0].ExpiresAt != nil {
+		t.Fatalf("the tokens are %+v, %v", tokens, err)
+	}
+	second := shown(b.send(t, account, account+"/Tokens/Regenerate", url.Values{"id": {string(tokens[1].ID)}}))
+	if works(first) || !works(second) || !works(other1) {
+		t.Errorf("the replaced token works: %t, the new one: %t, another: %t", works(first), works(second), works(other1))
+	}
+	b.send(t, account, account+"/Tokens/Revoke", url.Values{"id": {string(tokens[0].ID)}}).wantRedirect(t, account+"?done=revoked")
+	if works(other1) || !works(second) {
+		t.Errorf("the revoked token works: %t, another: %t", works(other1), works(second))
+	}
+	for _, step := range []string{"Regenerate", "Revoke"} {
+		for _, id := range []string{"", "nonsense", string(signing.NewID())} {
+			b.send(t, account, account+"/Tokens/"+step, url.Values{"id": {id}}).wantStatus(t, http.StatusConflict).wantText(t, "There is no such API token")
+		}
+	}
+	for days, name := range map[string]string{"-1": "x", "99999": "x", "x": "x", "30": longText(300)} {
+		checkPage(t, b.send(t, account, account+"/Tokens", url.Values{"name": {name}, "days": {days}}).wantStatus(t, http.StatusUnprocessableEntity))
+	}
+
+	b.get(t, account).wantText(t, "Acme App / Test signing How your own requests ended")
+	for level, meaning := range map[string]string{"All": "Every step", "None": "No mail", "Default": "How your own requests ended"} {
+		b.send(t, account, account+"/Notifications", url.Values{"level": {level}}).wantRedirect(t, account+"?done=level")
+		b.get(t, account).wantText(t, "Acme App / Test signing "+meaning)
+		if u, err := w.User(t.Context(), w.Sam, w.Sam.UserID); err != nil || string(u.NotificationLevel) != level {
+			t.Errorf("the level is %q, want %s: %v", u.NotificationLevel, level, err)
+		}
+	}
+	checkPage(t, b.send(t, account, account+"/Notifications", url.Values{"level": {"Loud"}}).wantStatus(t, http.StatusUnprocessableEntity).wantText(t, "'Loud' is not a notification level"))
 
 	wrong := url.Values{"current": {"wrong horse battery"}, "password": {"another good password"}, "repeated": {"another good password"}}
 	checkPage(t, b.send(t, account, account+"/Password", wrong).wantStatus(t, http.StatusUnprocessableEntity).wantText(t, "not the current password"))

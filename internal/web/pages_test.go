@@ -16,6 +16,7 @@ import (
 type scene struct {
 	*world
 	done, resubmitted, waiting, failed, denied, canceled *signing.Request
+	webhook                                              *signing.Webhook
 }
 
 func newScene(t *testing.T, w *world, change ...func(*signing.Submission)) *scene {
@@ -48,6 +49,7 @@ func newScene(t *testing.T, w *world, change ...func(*signing.Submission)) *scen
 	if s.canceled, err = w.Cancel(ctx, w.Sam, s.canceled.ID, ""); err != nil {
 		t.Fatal(err)
 	}
+	s.webhook = w.troubledWebhook(t)
 	return s
 }
 
@@ -79,6 +81,11 @@ func (s *scene) pages() map[string]string {
 		"policy":          s.path("Projects", "app", "SigningPolicies", "release-signing"),
 		"policy-verified": s.path("Projects", "app", "SigningPolicies", "release-verified"),
 		"account":         s.path("Account"),
+		"webhooks":        s.path("Webhooks"),
+		"webhook-new":     s.path("Webhooks", "New"),
+		"webhook":         s.path("Webhooks", string(s.webhook.ID)),
+		"webhook-edit":    s.path("Webhooks", string(s.webhook.ID), "Edit"),
+		"webhook-delete":  s.path("Webhooks", string(s.webhook.ID), "Delete"),
 		"not-found":       s.path("Nonsense"),
 	}
 }
@@ -92,13 +99,14 @@ func TestEveryPageForEveryUser(t *testing.T) {
 	requests := []string{"request-done", "request-waiting", "request-origin", "request-failed", "request-denied", "request-cancel", "report-done", "report-waiting", "report-failed", "report-denied"}
 	of := slices.Concat[[]string]
 	project := of(own, requests, []string{"project", "policy", "policy-verified"})
+	webhooks := []string{"webhooks", "webhook-new", "webhook", "webhook-edit", "webhook-delete"}
 	tests := []struct {
 		who   string
 		actor signing.Actor
 		ok    []string // status 200
 		no    []string // status 409: the page of an action that this user cannot take
 	}{
-		{"administrator", s.Ada, of(project, []string{"cancel"}), []string{"approve", "deny", "resubmit"}},
+		{"administrator", s.Ada, of(project, webhooks, []string{"cancel"}), []string{"approve", "deny", "resubmit"}},
 		{"submitter", s.Sam, of(project, []string{"cancel", "resubmit"}), []string{"approve", "deny"}},
 		{"approver", s.Rita, of(project, []string{"approve", "deny"}), []string{"cancel", "resubmit"}},
 		{"reader", s.Rob, project, []string{"approve", "deny", "cancel", "resubmit"}},
@@ -113,6 +121,8 @@ func TestEveryPageForEveryUser(t *testing.T) {
 				want = http.StatusOK
 			case slices.Contains(test.no, name):
 				want = http.StatusConflict
+			case slices.Contains(webhooks, name):
+				want = http.StatusForbidden
 			}
 			got := b.get(t, path)
 			if got.StatusCode != want {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -149,6 +150,16 @@ func (x *exchange) readForm() error {
 
 // field returns a field of the form without blanks around it.
 func (x *exchange) field(name string) string { return strings.TrimSpace(x.r.PostForm.Get(name)) }
+
+// version is that of the object that a form was made from, so that nobody undoes a change that she did not see. -1, of a form
+// without one, is never current.
+func (x *exchange) version() int {
+	n, err := strconv.Atoi(x.field("version"))
+	if err != nil {
+		return -1
+	}
+	return n
+}
 
 // themes are the choices of the theme switch.
 var themes = []struct{ value, label, icon string }{

@@ -20,7 +20,9 @@ import (
 
 	"github.com/countersign-dev/countersign/artifact/authenticode/petest"
 	"github.com/countersign-dev/countersign/internal/auth"
+	"github.com/countersign-dev/countersign/internal/egress"
 	"github.com/countersign-dev/countersign/internal/keystore/software"
+	"github.com/countersign-dev/countersign/internal/notify"
 	"github.com/countersign-dev/countersign/internal/signing"
 	"github.com/countersign-dev/countersign/internal/store"
 )
@@ -134,7 +136,8 @@ func (w *world) start(ctx context.Context, dir string, keys *software.Memory, ad
 	if err != nil {
 		return err
 	}
-	w.Service = signing.New(signing.Config{Store: w.db, Blobs: blobs, Keys: software.New(keeper, keys), TempDir: dir, Limits: signing.Limits{ArtifactBytes: 64 << 20}})
+	w.Service = signing.New(signing.Config{Store: w.db, Blobs: blobs, Keys: software.New(keeper, keys), Secrets: keeper,
+		Webhooks: notify.NewWebhooks(egress.Policy{AllowPrivate: true, AllowHTTP: true}), TempDir: dir, Limits: signing.Limits{ArtifactBytes: 64 << 20}})
 	w.auth, err = auth.New(auth.Config{
 		Store: w.db, Key: authKey, Origins: []string{address}, Hashing: auth.Hashing{MemoryKiB: 8, Passes: 1, Lanes: 1}, CacheFor: -1,
 	})

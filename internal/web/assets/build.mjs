@@ -4,10 +4,11 @@ import { build } from "esbuild";
 
 // The icons that the pages use, by their names in Bootstrap Icons. A name that does not exist fails the build.
 const icons = [
-  "arrow-repeat", "box-seam", "boxes", "check-circle", "check-lg", "chevron-right", "circle-half", "clipboard", "clock",
+  "arrow-repeat", "box-seam", "boxes", "broadcast", "check-circle", "check-lg", "chevron-right", "circle-half", "clipboard", "clock",
   "cloud-upload", "dash-circle", "download", "exclamation-triangle", "file-earmark", "file-earmark-zip", "git", "hourglass-split",
-  "inbox", "key", "list-ul", "moon", "patch-check", "pen", "person", "person-check", "printer", "shield-check", "slash-circle", "speedometer2",
-  "sun", "x-circle", "x-lg",
+  "inbox", "key", "list-ul", "moon", "patch-check", "pen", "person", "person-check", "plus-lg", "printer",
+  "send", "shield-check", "slash-circle", "speedometer2",
+  "sun", "trash", "x-circle", "x-lg",
 ];
 
 for (const name of await readdir("dist")) {

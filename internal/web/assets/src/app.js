@@ -123,11 +123,23 @@ function release() {
 addEventListener("pointerdown", () => { pressed = true; }, true);
 for (const kind of ["pointerup", "pointercancel", "dragend"]) addEventListener(kind, release, true);
 addEventListener("blur", release); // of the window
-document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id !== "live" || !pressed) return;
-  event.detail.shouldSwap = false;
-  missed = true;
+let opened = []; // deliveries whose attempts are shown
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  const { id } = detail.target;
+  if (id === "deliveries") opened = all("details", detail.target).map((d) => [d.id, d.open]);
+  if (!pressed || id !== "live" && id !== "deliveries") return;
+  detail.shouldSwap = false; // deliveries are looked at again anyway
+  missed = id === "live";
 });
+document.addEventListener("htmx:afterSwap", ({ detail }) => {
+  if (detail.target.id === "deliveries") restore(opened);
+});
+function restore(states) {
+  for (const [id, open] of states) {
+    const details = document.getElementById(id);
+    if (details) details.open = open || details.open && id.startsWith("check-");
+  }
+}
 function follow() {
   stream?.close();
   stream = undefined;
@@ -144,14 +156,11 @@ function follow() {
 document.addEventListener("visibilitychange", follow);
 async function refreshRequest() {
   const before = $("#live").dataset.status;
-  const open = new Map(all("#live details[id]").map((d) => [d.id, d.open]));
+  const open = all("#live details[id]").map((d) => [d.id, d.open]);
   const focused = document.activeElement?.closest("#live") ? document.activeElement.id : "";
   await htmx.ajax("GET", location.pathname, { target: "#live", select: "#live", swap: "outerHTML" });
   if (missed) return;
-  for (const [id, state] of open) {
-    const details = document.getElementById(id);
-    if (details) details.open = state || details.open;
-  }
+  restore(open);
   if (focused) document.getElementById(focused)?.focus();
   const after = $("#live").dataset.status;
   if (after !== before) say(`Status: ${after}`);
