@@ -189,6 +189,12 @@ func (i *ingredient) build(t *testing.T) []byte {
 		return []byte("text " + i.name)
 	case "xml":
 		return []byte(i.options["content"])
+	case "msi":
+		content, err := os.ReadFile("cfb/testdata/plain.msi")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
 	case "cfb":
 		return []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 	case "pe":

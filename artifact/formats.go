@@ -14,6 +14,7 @@ import (
 // formats lists the file types that can be opened or whose metadata can be read.
 var formats = []format{
 	{element: "pe-file", metadata: peMetadata, report: reportPE},
+	{element: "msi-file", metadata: msiMetadata},
 	{element: "xml-file", metadata: xmlMetadata},
 	{element: "zip-file", open: openZIP},
 }
