@@ -15,7 +15,9 @@ const (
 	// maxBranches bounds the text of a list's query. A caller who may see more projects and policies than that sees so
 	// much that filtering the organization's list finds a page soon.
 	maxBranches = 96
-	maxResubmit = 100
+	// maxOpenBranches is the same for requests that are not final: filtering these few is quicker than many branches.
+	maxOpenBranches = 12
+	maxResubmit     = 100
 	// For a page, so many requests are looked at where no index serves a filter: whole rows, or names in an index.
 	lookRows  = 2000
 	lookNames = 20000
@@ -128,7 +130,12 @@ func (x *tx) requestList(ctx context.Context, org signing.ID, f signing.RequestF
 	if len(statuses) == 0 {
 		statuses = allStatuses
 	}
-	branchable := func(n int) bool { return n > 0 && n*len(statuses) <= maxBranches }
+	// Requests that are not final are few, and nobody must overlook one that waits: they are all looked at, if need be.
+	open, most := !slices.ContainsFunc(statuses, signing.Status.Final), maxBranches
+	if open {
+		most = maxOpenBranches
+	}
+	branchable := func(n int) bool { return n > 0 && n*len(statuses) <= most }
 
 	// Each case removes from f what its branches fulfil. Few requests have the same artifact or original.
 	few, byStatus := false, true
@@ -161,8 +168,6 @@ func (x *tx) requestList(ctx context.Context, org signing.ID, f signing.RequestF
 		b.anyOf(equal(c, "status", statuses...))
 	}
 
-	// Requests that are not final are few, too, and nobody must overlook one that waits.
-	open := !slices.ContainsFunc(statuses, signing.Status.Final)
 	if tested(f) && !few && !open {
 		look := f.Look
 		switch {
