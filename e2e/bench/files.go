@@ -3,6 +3,9 @@ package main
 import (
 	"archive/zip"
 	"bufio"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -122,9 +125,15 @@ func resources(count int, size int64) []member {
 	return members
 }
 
-// writeKey makes an RSA-3072 key with a self-signed certificate for code signing.
-func writeKey(key, certificate string) error {
-	private, err := rsa.GenerateKey(rand.Reader, 3072)
+// writeKey makes a key, RSA-3072 or ECDSA-P256, with a self-signed certificate for code signing.
+func writeKey(key, certificate, algorithm string) error {
+	var private crypto.Signer
+	var err error
+	if algorithm == "ECDSA-P256" {
+		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	} else {
+		private, err = rsa.GenerateKey(rand.Reader, 3072)
+	}
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,7 @@ var contests = []struct {
 	{"passive", (*bench).passiveFile},
 	{"upload", (*bench).largeUpload},
 	{"requests", (*bench).manyRequests},
+	{"polling", (*bench).polling},
 }
 
 func main() {
@@ -99,7 +100,7 @@ func run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	b.key, b.cert, b.floor = b.path("key.pem"), b.path("cert.pem"), b.path("floor")
-	if err := writeKey(b.key, b.cert); err != nil {
+	if err := writeKey(b.key, b.cert, "RSA-3072"); err != nil {
 		return err
 	}
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.floor, "./e2e/bench/floor").CombinedOutput(); err != nil {
