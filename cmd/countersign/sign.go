@@ -182,6 +182,9 @@ func (s *signCmd) Run(ctx context.Context, io console) error {
 		}
 		return &exitError{exitFailure, fmt.Errorf("%s does not fit the artifact configuration; nothing was signed", s.In)}
 	}
+	if plan.SignatureCount() == 0 {
+		return &exitError{exitFailure, fmt.Errorf("the artifact configuration signs nothing in %s; see what it does with: countersign plan", s.In)}
+	}
 	out := s.Out
 	if s.InPlace {
 		out = s.In
