@@ -84,7 +84,7 @@ func NewHandler(operations api.StrictServerInterface, o Options) (http.Handler, 
 // time limit of their own: an artifact of gigabytes may take its time.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           linger(h),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeaderBytes,
