@@ -276,6 +276,9 @@ func (p *parser) rule(e *element, spec *fileSpec, at scope) *rule {
 	settings, ok := p.settings(e, known)
 	for _, s := range settings {
 		if s.spec.name == "ui-multifile-upload" {
+			if !s.value.constant() {
+				p.errs.add(s.at, "on or off", "ui-multifile-upload cannot depend on parameters: it is wanted before they have values")
+			}
 			p.c.multifile = s.value.expand(nil, "") == "on"
 			continue
 		}
@@ -396,7 +399,7 @@ func (p *parser) content(r *rule, e *element, at scope) {
 		if spec := fileSpecByName(strings.TrimSuffix(child.name, "-set")); spec != nil {
 			switch {
 			case !r.spec.container:
-				p.errs.add(child.at, "", "<%s> cannot stand in <%s>: a %s holds no other files", child.name, e.name, r.spec.title)
+				p.errs.add(child.at, "", "<%s> cannot stand in <%s>: %s holds no other files", child.name, e.name, r.spec.indefinite())
 			case child.name != spec.name:
 				r.rules = append(r.rules, p.set(child, spec, inside))
 			default:
@@ -461,7 +464,7 @@ func (p *parser) checkOrder(r *rule) {
 			appends := d.option("append")
 			if appends != nil && appends.value.expand(nil, "") != "false" && appends.value.expand(nil, "") != "0" {
 				if !slices.Contains(appendable, r.spec.name) {
-					p.errs.add(appends.at, "only "+strings.Join(appendable, ", ")+" can", "a %s cannot hold several signatures", r.spec.title)
+					p.errs.add(appends.at, "only "+strings.Join(appendable, ", ")+" can", "%s cannot hold several signatures", r.spec.indefinite())
 				}
 			} else if signed != nil && signed.spec == d.spec && d.spec.name == "authenticode-sign" {
 				p.errs.add(d.at, `write append="true" to keep both`, "this signature would replace the one of line %d", signed.at.line)

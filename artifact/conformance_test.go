@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -189,6 +190,12 @@ func (i *ingredient) build(t *testing.T) []byte {
 		return []byte("text " + i.name)
 	case "xml":
 		return []byte(i.options["content"])
+	case "hex":
+		content, err := hex.DecodeString(i.options["content"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
 	case "msi":
 		content, err := os.ReadFile("cfb/testdata/plain.msi")
 		if err != nil {

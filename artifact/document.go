@@ -41,8 +41,11 @@ type attribute struct {
 type complaints struct{ list ConfigurationErrors }
 
 func (c *complaints) add(at position, hint, format string, args ...any) {
-	if len(c.list) < maxErrors {
+	switch n := len(c.list); {
+	case n < maxErrors:
 		c.list = append(c.list, ConfigurationError{at.line, at.column, fmt.Sprintf(format, args...), hint})
+	case n == maxErrors:
+		c.list = append(c.list, ConfigurationError{at.line, at.column, fmt.Sprintf("there are more mistakes than these %d", maxErrors), ""})
 	}
 }
 

@@ -138,7 +138,7 @@ func checkAvailable(r *rule, errs *complaints) {
 		}
 	}
 	if len(r.rules) > 0 && !r.spec.directory && (f == nil || f.open == nil) {
-		errs.add(r.rules[0].at, "", "opening a %s is %s, and so are elements in <%s>", r.spec.title, notAvailable, r.spec.name)
+		errs.add(r.rules[0].at, "", "opening %s is %s, and so are elements in <%s>", r.spec.indefinite(), notAvailable, r.spec.name)
 		return
 	}
 	for _, nested := range r.rules {

@@ -1,5 +1,7 @@
 package artifact
 
+import "strings"
+
 // The tables in this file are the artifact configuration language: elements,
 // attributes, and which may stand in which. What of it this version can carry
 // out is in formats.go. api/artifact-configuration.xsd says the same to other
@@ -196,7 +198,7 @@ var fileSpecs = []fileSpec{
 		methods:    []string{"macos-verify", "macos-sign", "include-in-provenance"},
 	},
 	{
-		name: "hash-signing-data-file", title: "hash signing data",
+		name: "hash-signing-data-file", title: "file of hash signing data",
 		extensions: []string{".json"},
 		methods:    []string{"hash-sign"},
 	},
@@ -260,7 +262,9 @@ var methodSpecs = []methodSpec{
 		{name: "max-sdk-version", kind: kindNumber},
 	}},
 	{name: "rpm-sign", attributes: []attributeSpec{hashAlgorithm}},
-	{name: "debsigs-sign", attributes: []attributeSpec{{name: "signature-type", required: true}}},
+	{name: "debsigs-sign", attributes: []attributeSpec{
+		{name: "signature-type", values: []string{"origin", "maint", "archive"}, required: true},
+	}},
 	{name: "office-macro-sign"},
 	{name: "xml-sign", attributes: []attributeSpec{
 		{name: "key-info-x509-data", values: []string{"none", "leaf", "whole-chain", "exclude-root"}},
@@ -317,6 +321,16 @@ var methodSpecs = []methodSpec{
 
 // appendable are the file types whose format holds several Authenticode signatures.
 var appendable = []string{"pe-file", "cab-file", "catalog-file"}
+
+// indefinite is the title with its article.
+func (s *fileSpec) indefinite() string {
+	for _, sound := range []string{"A", "O", "MSIX", "RPM", "XML"} {
+		if strings.HasPrefix(s.title, sound) {
+			return "an " + s.title
+		}
+	}
+	return "a " + s.title
+}
 
 func fileSpecByName(name string) *fileSpec {
 	for i := range fileSpecs {

@@ -138,7 +138,7 @@ func (p *planner) file(ctx context.Context, f *PlannedFile, src source, at strin
 	if !isOfType(spec, content.head) {
 		is := "something else"
 		if detected != nil {
-			is = "a " + detected.title
+			is = detected.indefinite()
 		}
 		found.add(i, ViolationWrongType, at, "", "the file is no %s but %s", spec.title, is)
 		f.Action, f.Reason, f.Directives = ActionLeave, "it is no "+spec.title, nil
@@ -272,6 +272,8 @@ func (p *planner) decide(f *PlannedFile, i *boundInclude) {
 		f.Action, f.Reason = ActionVerify, fmt.Sprintf("line %d verifies it", i.at.line)
 	case inside:
 		f.Action, f.Reason = ActionContainer, fmt.Sprintf("line %d goes into it", i.at.line)
+	case i.rule.rules != nil:
+		f.Action, f.Reason = ActionLeave, fmt.Sprintf("line %d goes into it, and signs and verifies nothing there", i.at.line)
 	default:
 		f.Action, f.Reason = ActionLeave, fmt.Sprintf("line %d names it and asks for nothing", i.at.line)
 	}

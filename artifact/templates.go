@@ -76,8 +76,6 @@ func templateDirective(spec *fileSpec) string {
 				value = a.values[0]
 			case a.name == "tag":
 				value = "latest"
-			case a.name == "signature-type":
-				value = "origin"
 			case a.name == "payload-type":
 				value = "application/octet-stream"
 			}

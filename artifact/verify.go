@@ -101,7 +101,7 @@ func (v *verifier) file(ctx context.Context, r *VerifyReport, src source, depth 
 	}
 	format := formatOf(r.Type)
 	if spec := fileSpecByName(r.Type); spec != nil && spec.signable && (format == nil || format.report == nil) {
-		r.Problems = append(r.Problems, "checking the signature of a "+spec.title+" is "+notAvailable)
+		r.Problems = append(r.Problems, "checking the signature of "+spec.indefinite()+" is "+notAvailable)
 		r.Status, r.Worst = StatusUnchecked, StatusUnchecked
 	}
 	if format == nil || content.content == nil {

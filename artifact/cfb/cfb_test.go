@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"unicode/utf16"
 )
@@ -206,7 +207,7 @@ func summary(properties ...property) []byte {
 func TestLayouts(t *testing.T) {
 	t.Parallel()
 	small := summary(codePage(1252), text(propertySubject, "Pr\xfcfung"), text(propertyAuthor, "ACME"))
-	large := append(small[:len(small):len(small)], make([]byte, 5000)...)
+	large := slices.Concat(small, make([]byte, 5000))
 	for _, shift := range []uint{9, 12} {
 		for _, content := range [][]byte{small, large} {
 			for _, before := range []int{0, 100, 9 << 20} {
