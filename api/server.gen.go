@@ -439,6 +439,19 @@ func (siw *ServerInterfaceWrapper) ListAuditEventsPre(w http.ResponseWriter, r *
 		return
 	}
 
+	// ------------- Optional query parameter "objectType" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "objectType", r.URL.Query(), &params.ObjectType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "objectType"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "objectType", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "objectId" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "objectId", r.URL.Query(), &params.ObjectID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
@@ -771,6 +784,19 @@ func (siw *ServerInterfaceWrapper) ListAuditEvents(w http.ResponseWriter, r *htt
 		return
 	}
 
+	// ------------- Optional query parameter "objectType" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "objectType", r.URL.Query(), &params.ObjectType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "objectType"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "objectType", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "objectId" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "objectId", r.URL.Query(), &params.ObjectID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
@@ -900,6 +926,19 @@ func (siw *ServerInterfaceWrapper) ExportAuditEvents(w http.ResponseWriter, r *h
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "actorId"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "actorId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "objectType" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "objectType", r.URL.Query(), &params.ObjectType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "objectType"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "objectType", Err: err})
 		}
 		return
 	}

@@ -1791,11 +1791,14 @@ type UnsupportedMediaType = Problem
 // ListAuditEventsPreParams defines parameters for ListAuditEventsPre.
 type ListAuditEventsPreParams struct {
 	// Event Any of these events, comma-separated.
-	Event    []string  `form:"event,omitempty" json:"event,omitempty,omitzero"`
-	ActorID  ID        `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
-	ObjectID ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
-	From     time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
-	Before   time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
+	Event   []string `form:"event,omitempty" json:"event,omitempty,omitzero"`
+	ActorID ID       `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
+
+	// ObjectType Such as `SigningPolicy`; the audit log's documentation lists them.
+	ObjectType string    `form:"objectType,omitempty" json:"objectType,omitempty,omitzero"`
+	ObjectID   ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
+	From       time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+	Before     time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
 
 	// Order Descending when absent.
 	Order string `form:"order,omitempty" json:"order,omitempty,omitzero"`
@@ -1836,11 +1839,14 @@ type AnalyzeArtifactMultipartBody struct {
 // ListAuditEventsParams defines parameters for ListAuditEvents.
 type ListAuditEventsParams struct {
 	// Event Any of these events, comma-separated.
-	Event    []string  `form:"event,omitempty" json:"event,omitempty,omitzero"`
-	ActorID  ID        `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
-	ObjectID ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
-	From     time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
-	Before   time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
+	Event   []string `form:"event,omitempty" json:"event,omitempty,omitzero"`
+	ActorID ID       `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
+
+	// ObjectType Such as `SigningPolicy`; the audit log's documentation lists them.
+	ObjectType string    `form:"objectType,omitempty" json:"objectType,omitempty,omitzero"`
+	ObjectID   ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
+	From       time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+	Before     time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
 
 	// Order Descending when absent.
 	Order string `form:"order,omitempty" json:"order,omitempty,omitzero"`
@@ -1855,11 +1861,14 @@ type ListAuditEventsParams struct {
 // ExportAuditEventsParams defines parameters for ExportAuditEvents.
 type ExportAuditEventsParams struct {
 	// Event Any of these events, comma-separated.
-	Event    []string  `form:"event,omitempty" json:"event,omitempty,omitzero"`
-	ActorID  ID        `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
-	ObjectID ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
-	From     time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
-	Before   time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
+	Event   []string `form:"event,omitempty" json:"event,omitempty,omitzero"`
+	ActorID ID       `form:"actorId,omitempty" json:"actorId,omitempty,omitzero"`
+
+	// ObjectType Such as `SigningPolicy`; the audit log's documentation lists them.
+	ObjectType string    `form:"objectType,omitempty" json:"objectType,omitempty,omitzero"`
+	ObjectID   ID        `form:"objectId,omitempty" json:"objectId,omitempty,omitzero"`
+	From       time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+	Before     time.Time `form:"before,omitempty" json:"before,omitempty,omitzero"`
 
 	// Format JsonLines when absent.
 	Format string `form:"format,omitempty" json:"format,omitempty,omitzero"`

@@ -89,13 +89,13 @@ type Leaf struct {
 
 // Index is what a store finds an entry by, kept beside the leaf: were it changed, a filter would no longer find the entry.
 type Index struct {
-	Event, ObjectID, ActorID string
-	Time                     int64 // microseconds since 1970
+	Event, ObjectType, ObjectID, ActorID string
+	Time                                 int64 // microseconds since 1970
 }
 
 // Index returns what the entry is found by.
 func (e *Entry) Index() Index {
-	return Index{Event: e.Event, ObjectID: e.Object.ID, ActorID: e.Actor.ID, Time: e.Time.UnixMicro()}
+	return Index{Event: e.Event, ObjectType: e.Object.Type, ObjectID: e.Object.ID, ActorID: e.Actor.ID, Time: e.Time.UnixMicro()}
 }
 
 // Head is the state of a chain: the last leaf's sequence number and chain value.

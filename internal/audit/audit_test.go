@@ -90,6 +90,7 @@ func TestVerify(t *testing.T) {
 		"swapped":                    func(l []Leaf) []Leaf { l[1], l[2] = l[2], l[1]; return l },
 		"repeated":                   func(l []Leaf) []Leaf { return append(l[:3], l[2:]...) },
 		"filed under another event":  func(l []Leaf) []Leaf { l[1].Index.Event = "X"; return l },
+		"filed under another type":   func(l []Leaf) []Leaf { l[1].Index.ObjectType = "X"; return l },
 		"filed under another object": func(l []Leaf) []Leaf { l[1].Index.ObjectID = "x"; return l },
 		"filed under another actor":  func(l []Leaf) []Leaf { l[1].Index.ActorID = "x"; return l },
 		"filed under another time":   func(l []Leaf) []Leaf { l[4].Index.Time++; return l },

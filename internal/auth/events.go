@@ -50,5 +50,5 @@ func recordAt(ctx context.Context, tx signing.Tx, at time.Time, by signing.Actor
 }
 
 func userObject(u *signing.User) audit.Object {
-	return audit.Object{Type: "User", ID: string(u.ID), Name: u.Name}
+	return audit.Object{Type: string(u.Kind) + "User", ID: string(u.ID), Name: u.Name}
 }

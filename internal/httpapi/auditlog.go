@@ -21,36 +21,41 @@ const (
 
 // ListAuditEvents lists the audit log.
 func (s *service) ListAuditEvents(ctx context.Context, r api.ListAuditEventsRequestObject) (api.ListAuditEventsResponseObject, error) {
-	page, err := s.auditPage(ctx, "", r.Params)
+	page, err := s.auditPage(ctx, r.Params)
 	return reply[api.ListAuditEventsResponseObject](api.ListAuditEvents200JSONResponse(page), err)
 }
 
 // ListAuditEventsPre is ListAuditEvents under the prefix that clients of the original know.
 func (s *service) ListAuditEventsPre(ctx context.Context, r api.ListAuditEventsPreRequestObject) (api.ListAuditEventsPreResponseObject, error) {
-	page, err := s.auditPage(ctx, "", api.ListAuditEventsParams(r.Params))
+	page, err := s.auditPage(ctx, api.ListAuditEventsParams(r.Params))
 	return reply[api.ListAuditEventsPreResponseObject](api.ListAuditEventsPre200JSONResponse(page), err)
 }
 
 // ListSigningRequestEvents lists what the audit log says about signing requests.
 func (s *service) ListSigningRequestEvents(ctx context.Context, r api.ListSigningRequestEventsRequestObject) (api.ListSigningRequestEventsResponseObject, error) {
-	page, err := s.auditPage(ctx, "SigningRequest", api.ListAuditEventsParams(r.Params))
+	page, err := s.auditPage(ctx, aboutRequests(api.ListSigningRequestEventsPreParams(r.Params)))
 	return reply[api.ListSigningRequestEventsResponseObject](api.ListSigningRequestEvents200JSONResponse(page), err)
 }
 
 // ListSigningRequestEventsPre is ListSigningRequestEvents under the prefix that clients of the original know.
 func (s *service) ListSigningRequestEventsPre(ctx context.Context, r api.ListSigningRequestEventsPreRequestObject) (api.ListSigningRequestEventsPreResponseObject, error) {
-	page, err := s.auditPage(ctx, "SigningRequest", api.ListAuditEventsParams(r.Params))
+	page, err := s.auditPage(ctx, aboutRequests(r.Params))
 	return reply[api.ListSigningRequestEventsPreResponseObject](api.ListSigningRequestEventsPre200JSONResponse(page), err)
 }
 
-// auditPage returns a page of the entries about objects of a type, of all types when it is empty.
-func (s *service) auditPage(ctx context.Context, objectType string, p api.ListAuditEventsParams) (api.AuditEventPage, error) {
+// aboutRequests asks for entries about signing requests.
+func aboutRequests(p api.ListSigningRequestEventsPreParams) api.ListAuditEventsParams {
+	return api.ListAuditEventsParams{Event: p.Event, ActorID: p.ActorID, ObjectType: "SigningRequest", ObjectID: p.ObjectID,
+		From: p.From, Before: p.Before, Order: p.Order, PageSize: p.PageSize, Cursor: p.Cursor}
+}
+
+// auditPage returns a page of the entries.
+func (s *service) auditPage(ctx context.Context, p api.ListAuditEventsParams) (api.AuditEventPage, error) {
 	page := api.AuditEventPage{Items: []api.AuditEvent{}}
-	f, err := auditFilter(p.Event, p.ActorID, p.ObjectID, p.From, p.Before)
+	f, err := auditFilter(p.Event, p.ActorID, p.ObjectType, p.ObjectID, p.From, p.Before)
 	if err != nil {
 		return page, err
 	}
-	f.ObjectType = objectType
 	size := p.PageSize
 	if size == 0 {
 		size = defaultAuditPage
@@ -94,8 +99,8 @@ func (s *service) auditPage(ctx context.Context, objectType string, p api.ListAu
 	return page, nil
 }
 
-func auditFilter(events []string, actor, object string, from, before time.Time) (signing.AuditFilter, error) {
-	f := signing.AuditFilter{Events: events, From: timePointer(from), To: timePointer(before)}
+func auditFilter(events []string, actor, objectType, object string, from, before time.Time) (signing.AuditFilter, error) {
+	f := signing.AuditFilter{Events: events, ObjectType: objectType, From: timePointer(from), To: timePointer(before)}
 	var err error
 	if f.ActorID, err = parseID("actorId", actor); err != nil {
 		return f, err
@@ -107,7 +112,7 @@ func auditFilter(events []string, actor, object string, from, before time.Time) 
 // ExportAuditEvents streams the audit log, oldest entry first.
 func (s *service) ExportAuditEvents(ctx context.Context, r api.ExportAuditEventsRequestObject) (api.ExportAuditEventsResponseObject, error) {
 	p := r.Params
-	f, err := auditFilter(p.Event, p.ActorID, p.ObjectID, p.From, p.Before)
+	f, err := auditFilter(p.Event, p.ActorID, p.ObjectType, p.ObjectID, p.From, p.Before)
 	if err != nil {
 		return nil, err
 	}

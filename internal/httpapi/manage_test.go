@@ -469,6 +469,15 @@ func TestAuditLog(t *testing.T) {
 		!strings.Contains(string(page.Items[0].Data), `"before"`) || len(page.Items[0].Chain) != 64 || page.NextCursor != "" {
 		t.Errorf("%+v", page)
 	}
+	// By type, tokens and edits of a user among them, and by type and id; the export takes the same filters.
+	ci := string(w.people[ciUser].actor.UserID)
+	for query, want := range map[string]int{"objectType=SigningPolicy": 3, "objecttype=CIUser": 4, "objectType=CIUser&objectId=" + ci: 2, "objectType=Project&objectId=" + ci: 0, "objectType=Nonsense": 0} {
+		page := get[api.AuditEventPage](t, w, globalReader, "/AuditLog/Events?"+query)
+		lines := strings.Count(readBody(t, w.as(t, globalReader, "GET", "/AuditLog/Events/Export?"+query, body{})), "\n")
+		if len(page.Items) != want || lines != want {
+			t.Errorf("%s: %d entries, %d exported, want %d", query, len(page.Items), lines, want)
+		}
+	}
 	var all []int64
 	for _, tt := range []struct{ prefix, query string }{{"v1", "order=Ascending&"}, {"v1-pre", ""}} {
 		var got []int64

@@ -25,16 +25,33 @@ import (
 // A failure that may pass (database, key store, timestamp authority) is retried later until the attempts are used up;
 // Advance then still returns nil, because the request remembers. It returns an error only when it could not record
 // anything.
+//
+// An artifact that takes its process down takes down what else the process works on, so at first nobody knows which it was.
+// A request under which two processes died is advanced with no other beside it in its process: the poisoned one dies alone
+// until its attempts are used up, and its neighbours get through.
 func (s *Service) Advance(ctx context.Context, id ID) error {
-	var org ID
+	var (
+		org        ID
+		unfinished int
+	)
 	err := s.store.View(ctx, func(tx Tx) (err error) {
-		org, err = tx.RequestOrganization(ctx, id)
+		org, unfinished, err = tx.RequestForWorker(ctx, id)
 		return err
 	})
 	if KindOf(err) == KindNotFound {
 		return nil
 	} else if err != nil {
 		return err
+	}
+	if unfinished >= suspect {
+		s.working.Lock()
+		defer s.working.Unlock()
+	} else {
+		s.working.RLock()
+		defer s.working.RUnlock()
+	}
+	if ctx.Err() != nil { // while it waited
+		return ctx.Err()
 	}
 	job, err := s.claim(ctx, org, id)
 	if job == nil || err != nil {
@@ -65,6 +82,9 @@ func (s *Service) Advance(ctx context.Context, id ID) error {
 	log.Warn("processing failed; retrying", "error", workErr, "in", delay)
 	return s.release(ctx, job, delay)
 }
+
+// suspect is how many processes may die under a request before it is advanced alone.
+const suspect = 2
 
 // Error makes a Failure an error inside the worker.
 func (f *Failure) Error() string { return f.Message }
@@ -127,7 +147,7 @@ func (s *Service) claim(ctx context.Context, org, id ID) (*job, error) {
 			// Every earlier attempt ended without a word: the artifact takes its worker down with it.
 			return s.failLocked(ctx, tx, r, &Failure{
 				Code:    "Internal",
-				Message: fmt.Sprintf("Processing was started %d times and never finished; the worker may run out of memory on this artifact. See the server's log.", r.Tries),
+				Message: tooManyTries(r),
 			})
 		}
 		c := &job{request: r}
@@ -136,6 +156,7 @@ func (s *Service) claim(ctx context.Context, org, id ID) (*job, error) {
 		}
 		r.Attempt++
 		r.Tries++
+		r.Unfinished++
 		s.hold(r)
 		if err := tx.UpdateRequest(ctx, r); err != nil {
 			return err
@@ -146,6 +167,15 @@ func (s *Service) claim(ctx context.Context, org, id ID) (*job, error) {
 		return nil
 	})
 	return j, err
+}
+
+// tooManyTries says how a request's attempts ended when none is left.
+func tooManyTries(r *Request) string {
+	text := fmt.Sprintf("Processing was started %d times and never finished: the server's process ended %d times while it worked on this artifact", r.Tries, r.Unfinished)
+	if r.Unfinished > suspect {
+		text += fmt.Sprintf(", the last %d times with no other artifact beside it", r.Unfinished-suspect)
+	}
+	return text + ". It may run out of memory on it; see the system's log."
 }
 
 // load reads what a request refers to.
@@ -334,7 +364,7 @@ func (s *Service) awaitApproval(ctx context.Context, j *job, plan *artifact.Plan
 			return err
 		}
 		r.Workflow = WorkflowWaitingForApproval
-		r.Tries, r.LeaseUntil, r.WakeAt = 0, nil, r.CancelAt
+		r.Tries, r.Unfinished, r.LeaseUntil, r.WakeAt = 0, 0, nil, r.CancelAt
 		if err := tx.UpdateRequest(ctx, r); err != nil {
 			return err
 		}
@@ -585,6 +615,7 @@ func (s *Service) failLocked(ctx context.Context, tx Tx, r *Request, f *Failure)
 func (s *Service) release(ctx context.Context, j *job, delay time.Duration) error {
 	err := s.mine(ctx, j, func(tx Tx, r *Request) error {
 		r.LeaseUntil = nil
+		r.Unfinished--
 		if delay == 0 {
 			r.Tries--
 		}

@@ -51,7 +51,7 @@ func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision,
 			s.finish(r, WorkflowDenied, nil)
 		case given >= j.policy.Rules.RequiredApprovals:
 			r.Workflow = WorkflowQueuedForProcessing
-			r.Tries = 0
+			r.Tries, r.Unfinished = 0, 0
 			r.WakeAt = s.wakeAt(r, s.limits.Wake)
 			if err := tx.EnqueueAdvance(ctx, r.ID, time.Time{}); err != nil {
 				return err
@@ -128,7 +128,7 @@ func countApprovals(approvals []*Approval, current string) int {
 // reopenApproval sends a request back to its approvers because what they approved has changed.
 func (s *Service) reopenApproval(ctx context.Context, tx Tx, r *Request, given, required int) error {
 	r.Workflow = WorkflowWaitingForApproval
-	r.Tries, r.LeaseUntil, r.WakeAt = 0, nil, r.CancelAt
+	r.Tries, r.Unfinished, r.LeaseUntil, r.WakeAt = 0, 0, nil, r.CancelAt
 	if err := tx.UpdateRequest(ctx, r); err != nil {
 		return err
 	}

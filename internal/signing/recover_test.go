@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,33 +131,121 @@ func TestCancelWhileSigning(t *testing.T) {
 	}
 }
 
-// TestPoisonedArtifact: each attempt takes its process down before it can say anything.
-func TestPoisonedArtifact(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	r := w.submit(t, "test-signing")
-	other := w.submit(t, "test-signing")
-	for range 5 {
-		err := w.db.Tx(t.Context(), func(tx signing.Tx) error { // what a claim leaves behind
+// die lets the process die that works on these requests: what a claim leaves behind, and then a start.
+func (w *world) die(t *testing.T, requests ...*signing.Request) {
+	t.Helper()
+	for _, r := range requests {
+		err := w.db.Tx(t.Context(), func(tx signing.Tx) error {
 			r, err := tx.LockRequest(t.Context(), r.OrganizationID, r.ID)
 			if err != nil {
 				return err
 			}
-			r.Attempt, r.Tries, r.LeaseUntil = r.Attempt+1, r.Tries+1, ptr(w.clock.Now().Add(30*time.Second))
+			r.Attempt, r.Tries, r.Unfinished, r.LeaseUntil = r.Attempt+1, r.Tries+1, r.Unfinished+1, ptr(w.clock.Now().Add(30*time.Second))
 			return tx.UpdateRequest(t.Context(), r)
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Recover(t.Context()); err != nil {
-			t.Fatal(err)
+	}
+	if err := w.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPoisonedArtifact: each attempt takes its process down before it can say anything, and with it what the process worked on
+// besides.
+func TestPoisonedArtifact(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	poisoned, neighbour := w.submit(t, "test-signing"), w.submit(t, "test-signing")
+	w.die(t, poisoned, neighbour)
+	w.die(t, poisoned, neighbour)
+	for range 3 { // from now on alone
+		w.die(t, poisoned)
+	}
+	got := w.advance(t, poisoned.ID)
+	if got.Workflow != signing.WorkflowProcessingFailed {
+		t.Fatalf("%s, %+v", got.Workflow, got.Failure)
+	}
+	for _, text := range []string{"started 5 times and never finished", "process ended 5 times", "the last 3 times with no other artifact beside it"} {
+		if !strings.Contains(got.Failure.Message, text) {
+			t.Errorf("the failure does not say %q: %s", text, got.Failure.Message)
 		}
 	}
-	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowProcessingFailed || !strings.Contains(got.Failure.Message, "never finished") {
-		t.Errorf("%s, %+v", got.Workflow, got.Failure)
+	if got := w.advance(t, neighbour.ID); got.Workflow != signing.WorkflowCompleted || got.Tries != 3 {
+		t.Errorf("its neighbour: %s after %d tries, %+v", got.Workflow, got.Tries, got.Failure)
 	}
-	if got := w.advance(t, other.ID); got.Workflow != signing.WorkflowCompleted {
-		t.Errorf("another request: %s, %+v", got.Workflow, got.Failure)
+	w.checkInvariants(t, neighbour.ID)
+}
+
+// turnstile is a timestamp authority that lets nobody pass until it is opened, and counts who is inside.
+type turnstile struct {
+	entered chan struct{}
+	open    chan struct{}
+	inside  atomic.Int32
+	most    atomic.Int32
+}
+
+func (s *turnstile) Timestamp(ctx context.Context, _ []byte, _ crypto.Hash) ([]byte, error) {
+	if n := s.inside.Add(1); n > s.most.Load() {
+		s.most.Store(n)
+	}
+	defer s.inside.Add(-1)
+	s.entered <- struct{}{}
+	select {
+	case <-s.open:
+	case <-ctx.Done():
+	}
+	return nil, errors.New("closed")
+}
+
+// TestSuspectsRunAlone: a request under which processes died is advanced with no other beside it.
+func TestSuspectsRunAlone(t *testing.T) {
+	t.Parallel()
+	gate := &turnstile{entered: make(chan struct{}, 10), open: make(chan struct{})}
+	w := newWorld(t, func(c *signing.Config) { c.Timestamper = gate })
+	suspects := []*signing.Request{w.submit(t, "test-signing"), w.submit(t, "test-signing")}
+	bystander := w.submit(t, "test-signing")
+	w.die(t, suspects...)
+	w.die(t, suspects...)
+	var wg sync.WaitGroup
+	advance := func(id signing.ID) {
+		wg.Go(func() {
+			if err := w.Advance(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	advance(suspects[0].ID)
+	<-gate.entered
+	advance(bystander.ID)
+	advance(suspects[1].ID)
+	for range 200 {
+		if got := w.status(t, bystander.ID); got.Attempt != 0 {
+			t.Fatal("a request was begun beside one that may take the process down")
+		}
+	}
+	close(gate.open)
+	wg.Wait()
+	if n := gate.most.Load(); n != 1 {
+		t.Errorf("%d requests were processed at a time", n)
+	}
+	for _, r := range suspects { // their attempts ended with errors, but nothing died
+		if got := w.status(t, r.ID); got.Unfinished != 2 || got.LeaseUntil != nil {
+			t.Errorf("%d attempts count as unfinished, want the 2 of before", got.Unfinished)
+		}
+	}
+}
+
+// TestErrorsAreNoDeaths: attempts that failed in an orderly way do not make a request suspect.
+func TestErrorsAreNoDeaths(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStamper(&stamper{}))
+	r := w.submit(t, "test-signing")
+	for range 3 {
+		if got := w.advance(t, r.ID); got.Unfinished != 0 {
+			t.Fatalf("%d attempts count as unfinished after %d errors", got.Unfinished, got.Tries)
+		}
 	}
 }
 

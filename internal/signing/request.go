@@ -93,7 +93,10 @@ type Request struct {
 	// request's, so of two workers that both believe they hold a request at most one can complete it.
 	Attempt int
 	// Tries counts the attempts that the current stage took so far; too many fail the request.
-	Tries      int
+	Tries int
+	// Unfinished counts those of them that never reported how they ended, the running one included: as long as a request is
+	// not being processed, each is an attempt whose process died.
+	Unfinished int
 	LeaseUntil *time.Time
 	// WakeAt is when the sweep looks at the request again: a lost wake-up, an expired lease, a retry, a cancellation
 	// time-out. Nil for final requests and for those that only a person can move.

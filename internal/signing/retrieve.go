@@ -197,7 +197,7 @@ func (s *Service) retrieve(ctx context.Context, j *job) error {
 		return &Failure{Code: "Retrieval", Message: fmt.Sprintf("The retrieved artifact has SHA-256 %s, but the submission said %s.", st.artifact.SHA256, link.SHA256)}
 	}
 	err = s.mine(ctx, j, func(tx Tx, r *Request) error {
-		r.Unsigned, r.Retrieval, r.Workflow, r.Tries = st.artifact, nil, WorkflowSubmitted, 1
+		r.Unsigned, r.Retrieval, r.Workflow, r.Tries, r.Unfinished = st.artifact, nil, WorkflowSubmitted, 1, 1
 		if err := tx.UpdateRequest(ctx, r); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/countersign-dev/countersign/artifact"
@@ -95,6 +96,8 @@ type Service struct {
 	fetcher  Fetcher
 	mail     MailSender
 	webhooks WebhookSender
+
+	working sync.RWMutex // held while a request is advanced; alone for one that may take the process down
 }
 
 // New makes a service.

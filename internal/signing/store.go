@@ -149,8 +149,9 @@ type RequestTx interface {
 	Request(ctx context.Context, org, id ID) (*Request, error)
 	// LockRequest is Request in a read-write transaction, holding the row against other writers until the end.
 	LockRequest(ctx context.Context, org, id ID) (*Request, error)
-	// RequestOrganization returns the organization that a request belongs to, for workers that know only its id.
-	RequestOrganization(ctx context.Context, id ID) (ID, error)
+	// RequestForWorker returns the organization that a request belongs to and its Unfinished, for workers that know only
+	// its id.
+	RequestForWorker(ctx context.Context, id ID) (org ID, unfinished int, err error)
 	RequestRow(ctx context.Context, org, id ID) (*RequestRow, error)
 	// RequestRows returns at most filter.Limit rows, newest first, in one query, and where the list goes on: the After of
 	// its next page, empty at its end. A page before the end may have fewer rows, even none: where no index serves a
@@ -263,7 +264,7 @@ type AuditTx interface {
 // AuditFilter narrows a list of audit entries; zero fields do not narrow.
 type AuditFilter struct {
 	Events     []string // exact event names
-	ObjectType string   // entries about objects of this type: its name and a dot begin their events
+	ObjectType string   // of the object, as audit.Object spells it
 	ObjectID   ID
 	ActorID    ID
 	From, To   *time.Time

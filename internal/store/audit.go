@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -23,9 +22,9 @@ func (x *tx) AppendAudit(ctx context.Context, e *audit.Entry) error {
 		return err
 	}
 	next, index := head.Next(leaf), e.Index()
-	_, err = x.q.exec(ctx, "INSERT INTO audit_leaves (organization_id, sequence, leaf, chain, event, object_id, actor_id, at) "+
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-		e.OrganizationID, next.Sequence, leaf, next.Chain[:], index.Event, index.ObjectID, index.ActorID, index.Time)
+	_, err = x.q.exec(ctx, "INSERT INTO audit_leaves (organization_id, sequence, leaf, chain, event, object_type, object_id, actor_id, at) "+
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		e.OrganizationID, next.Sequence, leaf, next.Chain[:], index.Event, index.ObjectType, index.ObjectID, index.ActorID, index.Time)
 	if err != nil {
 		return err
 	}
@@ -73,11 +72,12 @@ func (x *tx) AuditLeaves(ctx context.Context, org signing.ID, filter signing.Aud
 		}
 	case len(filter.Events) > 0:
 		b.anyOf(equal(&b.conditions, "event", filter.Events...))
+	case filter.ObjectType != "":
+		b.anyOf(equal(&b.conditions, "object_type", filter.ObjectType))
+		filter.ObjectType = ""
 	}
 	if filter.ObjectType != "" {
-		// No LIKE and no range, which may follow the index of events: what it finds would have to be sorted.
-		prefix := filter.ObjectType + "."
-		b.add(fmt.Sprintf("substr(event, 1, %d) = ?", utf8.RuneCountInString(prefix)), prefix)
+		b.add("object_type = ?", filter.ObjectType)
 	}
 	if filter.From != nil {
 		b.add("at >= ?", micros(*filter.From))
@@ -99,9 +99,9 @@ func (x *tx) AuditLeaves(ctx context.Context, org signing.ID, filter signing.Aud
 	return list(ctx, x.q, func(s scanner) (audit.Leaf, error) {
 		var l audit.Leaf
 		return l, s.Scan(&l.Sequence, &l.Data, hashColumn{(*[32]byte)(&l.Chain)},
-			&l.Index.Event, &l.Index.ObjectID, &l.Index.ActorID, &l.Index.Time)
+			&l.Index.Event, &l.Index.ObjectType, &l.Index.ObjectID, &l.Index.ActorID, &l.Index.Time)
 	}, strings.Join([]string{
-		"SELECT l.sequence, l.leaf, l.chain, l.event, l.object_id, l.actor_id, l.at FROM (", b.sql(),
+		"SELECT l.sequence, l.leaf, l.chain, l.event, l.object_type, l.object_id, l.actor_id, l.at FROM (", b.sql(),
 		fmt.Sprintf(") k JOIN audit_leaves l ON l.organization_id = $%d AND l.sequence = k.sequence", len(args)),
 		" ORDER BY k.sequence", direction,
 	}, ""), args...)

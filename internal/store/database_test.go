@@ -121,6 +121,43 @@ func TestAuditAppendOnly(t *testing.T) {
 	})
 }
 
+// TestAuditObjectTypes: entries from before their objects' types were filed are found by type, too, once migrated.
+func TestAuditObjectTypes(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, db *store.DB) {
+		org := newOrganization(t, db)
+		err := db.Tx(t.Context(), func(tx signing.Tx) error {
+			for _, about := range []string{"Project", "Certificate", "Project"} {
+				e := &audit.Entry{OrganizationID: string(org), Event: "X.Edited", Time: time.Unix(1, 0), Object: audit.Object{Type: about, Name: "\x00 \"type\":\"Certificate\""}}
+				if err := tx.AppendAudit(t.Context(), e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, statement := range []string{
+			"DROP INDEX audit_leaves_object_type", "ALTER TABLE audit_leaves DROP COLUMN object_type", "DELETE FROM goose_db_version WHERE version_id >= 7",
+		} {
+			if _, err := store.Raw(t.Context(), db, statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := store.Raw(t.Context(), db, "SELECT object_type FROM audit_leaves ORDER BY sequence"); err != nil || !slices.Equal(found, []string{"Project", "Certificate", "Project"}) {
+			t.Errorf("types %q, %v", found, err)
+		}
+		if _, err := store.Raw(t.Context(), db, "UPDATE audit_leaves SET object_type = 'X'"); err == nil {
+			t.Error("after the migration, audit leaves can be changed")
+		}
+		storetest.VerifyAudit(t, db, org, 3)
+	})
+}
+
 func newOrganization(t testing.TB, db *store.DB) signing.ID {
 	t.Helper()
 	org := &signing.Organization{ID: signing.NewID(), Name: "Acme", CreatedAt: time.Now()}

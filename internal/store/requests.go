@@ -12,7 +12,7 @@ const requestColumns = "r.id, r.organization_id, r.project_id, r.policy_id, r.co
 	"r.description, r.submitter_id, r.submitted_via, r.trusted_build_system_id, r.unsigned_name, r.unsigned_blob, r.unsigned_size, " +
 	"r.unsigned_sha256, r.signed_name, r.signed_blob, r.signed_size, r.signed_sha256, r.retrieval, r.parameters, r.origin, " +
 	"r.original_id, r.idempotency_key, r.created_at, r.final_at, r.cancel_at, r.artifacts_deleted_at, r.failure, r.attempt, r.tries, " +
-	"r.lease_until, r.wake_at, r.version"
+	"r.unfinished, r.lease_until, r.wake_at, r.version"
 
 // requestDest returns the scan destinations of requestColumns.
 func requestDest(r *signing.Request) []any {
@@ -21,7 +21,7 @@ func requestDest(r *signing.Request) []any {
 		&r.Unsigned.Size, &r.Unsigned.SHA256, &r.Signed.FileName, &r.Signed.BlobID, &r.Signed.Size, &r.Signed.SHA256,
 		jsonColumn{&r.Retrieval}, jsonColumn{&r.Parameters}, jsonColumn{&r.Origin}, &r.OriginalID, &r.IdempotencyKey,
 		timeColumn{&r.CreatedAt}, optionalTimeColumn{&r.FinalAt}, optionalTimeColumn{&r.CancelAt},
-		optionalTimeColumn{&r.ArtifactsDeletedAt}, jsonColumn{&r.Failure}, &r.Attempt, &r.Tries, optionalTimeColumn{&r.LeaseUntil},
+		optionalTimeColumn{&r.ArtifactsDeletedAt}, jsonColumn{&r.Failure}, &r.Attempt, &r.Tries, &r.Unfinished, optionalTimeColumn{&r.LeaseUntil},
 		optionalTimeColumn{&r.WakeAt}, &r.Version}
 }
 
@@ -49,7 +49,7 @@ func requestValues(r *signing.Request) (columns []string, values []any) {
 		{"signed_sha256", r.Signed.SHA256}, {"retrieval", encodeOptional(r.Retrieval)}, {"parameters", encode(r.Parameters)},
 		{"origin", encodeOptional(r.Origin)}, {"origin_blob", text(originBlob)}, {"original_id", text(r.OriginalID)},
 		{"idempotency_key", r.IdempotencyKey}, {"final_at", optional(r.FinalAt)}, {"cancel_at", optional(r.CancelAt)},
-		{"artifacts_deleted_at", optional(r.ArtifactsDeletedAt)}, {"failure", encodeOptional(r.Failure)}, {"attempt", r.Attempt}, {"tries", r.Tries},
+		{"artifacts_deleted_at", optional(r.ArtifactsDeletedAt)}, {"failure", encodeOptional(r.Failure)}, {"attempt", r.Attempt}, {"tries", r.Tries}, {"unfinished", r.Unfinished},
 		{"lease_until", optional(r.LeaseUntil)}, {"wake_at", optional(r.WakeAt)},
 	} {
 		columns, values = append(columns, v.column), append(values, v.value)
@@ -70,11 +70,11 @@ func (x *tx) request(ctx context.Context, org, id signing.ID, lock string) (*sig
 		"SELECT "+requestColumns+" FROM requests r WHERE r.id = $1 AND r.organization_id = $2"+lock, text(id), text(org))
 }
 
-func (x *tx) RequestOrganization(ctx context.Context, id signing.ID) (signing.ID, error) {
-	return one(ctx, x.q, "signing request", func(s scanner) (signing.ID, error) {
-		var org signing.ID
-		return org, s.Scan(&org)
-	}, "SELECT organization_id FROM requests WHERE id = $1", text(id))
+func (x *tx) RequestForWorker(ctx context.Context, id signing.ID) (org signing.ID, unfinished int, err error) {
+	_, err = one(ctx, x.q, "signing request", func(s scanner) (struct{}, error) {
+		return struct{}{}, s.Scan(&org, &unfinished)
+	}, "SELECT organization_id, unfinished FROM requests WHERE id = $1", text(id))
+	return org, unfinished, err
 }
 
 func (x *tx) RequestByIdempotencyKey(ctx context.Context, org, policy signing.ID, key string) (*signing.Request, error) {

@@ -28,7 +28,7 @@ func testRequests(t *testing.T, e *env) {
 	full.FinalAt, full.CancelAt, full.ArtifactsDeletedAt = pointer(at(1)), pointer(at(time.Minute)), pointer(at(time.Hour))
 	full.FinalAt = pointer(at(time.Millisecond))
 	full.Failure = &signing.Failure{Code: "Plan", Message: "m", Details: []string{"a"}}
-	full.Attempt, full.Tries, full.LeaseUntil, full.WakeAt = 3, 2, pointer(at(time.Minute)), pointer(at(time.Hour))
+	full.Attempt, full.Tries, full.Unfinished, full.LeaseUntil, full.WakeAt = 3, 2, 1, pointer(at(time.Minute)), pointer(at(time.Hour))
 	e.do(func(tx signing.Tx) error {
 		return errors.Join(tx.InsertRequest(ctx, minimal), tx.InsertRequest(ctx, full), tx.EnqueueAdvance(ctx, full.ID, time.Time{}))
 	})
@@ -40,8 +40,16 @@ func testRequests(t *testing.T, e *env) {
 		e.equal(r, full)
 		return err
 	})
-	e.equal(get(e, func(tx signing.Tx) (signing.ID, error) { return tx.RequestOrganization(ctx, full.ID) }), org)
-	e.equal(kindOf(e, func(tx signing.Tx) (signing.ID, error) { return tx.RequestOrganization(ctx, signing.NewID()) }), signing.KindNotFound)
+	e.do(func(tx signing.Tx) error {
+		found, unfinished, err := tx.RequestForWorker(ctx, full.ID)
+		e.equal(found, org)
+		e.equal(unfinished, full.Unfinished)
+		return err
+	})
+	e.want(signing.KindNotFound, func(tx signing.Tx) error {
+		_, _, err := tx.RequestForWorker(ctx, signing.NewID())
+		return err
+	})
 	e.equal(get(e, func(tx signing.Tx) (*signing.RequestRow, error) { return tx.RequestRow(ctx, org, full.ID) }), &signing.RequestRow{
 		Request: *full, ProjectSlug: "app", ProjectName: "App", PolicySlug: "release-signing", PolicyName: "release-signing",
 		ConfigurationSlug: "exe", ConfigurationName: "EXE", SubmitterName: "Build server"})

@@ -373,7 +373,9 @@ func testTrustedBuildSystems(t *testing.T, e *env) {
 		return tx.TrustedBuildSystemBySlug(ctx, other.Organization.ID, s.Slug)
 	}), signing.KindNotFound)
 	checkUpdate(e, load, func(s *signing.TrustedBuildSystem) *int { return &s.Version },
-		func(s *signing.TrustedBuildSystem) { s.Name, s.Slug, s.Type, s.BuildHost = "Main", "main", "Jenkins", "ci.example" },
+		func(s *signing.TrustedBuildSystem) {
+			s.Name, s.Slug, s.Type, s.BuildHost = "Main", "main", "Jenkins", "ci.example"
+		},
 		func(tx signing.Tx, s *signing.TrustedBuildSystem) error { return tx.UpdateTrustedBuildSystem(ctx, s) })
 	e.checkSlugs(func(tx signing.Tx, slug string) error { return tx.InsertTrustedBuildSystem(ctx, system(slug)) },
 		func(tx signing.Tx, slug string) error {

@@ -45,9 +45,11 @@ func testAudit(t *testing.T, e *env) {
 		t.Errorf("got %v", err)
 	}
 	e.do(func(tx signing.Tx) error { return tx.AppendAudit(ctx, entry(org, "D", "", "", at(time.Hour))) })
-	for _, event := range []string{"Project.Created", "project.Created", "ProjectX.Created", "Project.Edited"} {
+	for _, about := range []string{"Policy", "policy", "PolicyX", "Policy"} {
 		e.do(func(tx signing.Tx) error {
-			return tx.AppendAudit(ctx, entry(org, event, objects[0], "", at(2*time.Hour)))
+			a := entry(org, "Project.Edited", objects[0], "", at(2*time.Hour))
+			a.Object.Type = about
+			return tx.AppendAudit(ctx, a)
 		})
 	}
 	e.verifyAudit(org, 17)
@@ -76,10 +78,11 @@ func testAudit(t *testing.T, e *env) {
 		{signing.AuditFilter{ActorID: w.User.ID, Events: []string{"B", "D"}}, []int64{2, 5, 8, 11}},
 		{signing.AuditFilter{From: pointer(at(3 * time.Second)), To: pointer(at(5 * time.Second))}, []int64{4, 5}},
 		{signing.AuditFilter{Events: []string{"none"}}, nil},
-		{signing.AuditFilter{ObjectType: "Project"}, []int64{14, 17}},
-		{signing.AuditFilter{ObjectType: "Project", Descending: true, Limit: 1}, []int64{17}},
-		{signing.AuditFilter{ObjectType: "Project", ObjectID: objects[0], AfterSeq: 14}, []int64{17}},
-		{signing.AuditFilter{ObjectType: "Project", Events: []string{"Project.Edited", "A"}}, []int64{17}},
+		{signing.AuditFilter{ObjectType: "Policy"}, []int64{14, 17}},
+		{signing.AuditFilter{ObjectType: "Policy", Descending: true, Limit: 1}, []int64{17}},
+		{signing.AuditFilter{ObjectType: "Policy", ObjectID: objects[0], AfterSeq: 14}, []int64{17}},
+		{signing.AuditFilter{ObjectType: "Policy", ActorID: w.User.ID}, nil},
+		{signing.AuditFilter{ObjectType: "Project", Events: []string{"Project.Edited", "A"}}, []int64{1, 4, 7, 10}},
 		{signing.AuditFilter{ObjectType: "%"}, nil},
 	} {
 		e.equal(sequences(c.filter), c.want)
