@@ -3,12 +3,10 @@ package powershell_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -17,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/countersign-dev/countersign/internal/oracle"
 )
 
 // What test/syntax.mjs tells of a file.
@@ -64,41 +64,12 @@ func (d declaration) mandatory() bool {
 	return slices.ContainsFunc(d.Attributes, func(a attribute) bool { return a.Name == "Parameter" && a.Named["Mandatory"] == "$true" })
 }
 
-// installGrammar fetches the grammar that test/package-lock.json pins, unless it is there. It is the only judge of the
-// module's syntax on machines without PowerShell, so a test without it fails.
-var installGrammar = sync.OnceValue(func() error {
-	wanted, err := os.ReadFile("test/package-lock.json")
-	if err != nil {
-		return err
-	}
-	const installed = "test/node_modules/installed-package-lock.json"
-	if have, err := os.ReadFile(installed); err == nil && bytes.Equal(have, wanted) {
-		return nil
-	}
-	if _, err := exec.LookPath("npm"); err != nil {
-		return fmt.Errorf("the PowerShell grammar needs Node.js with npm (https://nodejs.org): %w", err)
-	}
-	npm := exec.Command("npm", "ci", "--prefer-offline")
-	npm.Dir = "test"
-	if output, err := npm.CombinedOutput(); err != nil {
-		return fmt.Errorf("npm ci: %w: %s", err, output)
-	}
-	return os.WriteFile(installed, wanted, 0o600)
-})
-
-// parse returns the facts of files. Node starts slowly: parse many at once.
+// parse returns the facts of files. The grammar is the only judge of the module's syntax on machines without PowerShell, so a test
+// without it fails.
 func parse(files ...string) (map[string]facts, error) {
-	node, err := exec.LookPath("node")
+	output, err := oracle.ParsePowerShell(files...)
 	if err != nil {
-		return nil, fmt.Errorf("the PowerShell grammar needs Node.js (https://nodejs.org): %w", err)
-	}
-	if err := installGrammar(); err != nil {
 		return nil, err
-	}
-	// The grammar's code is large and runs shortly: optimizing it takes a hundred times longer than parsing.
-	output, err := exec.Command(node, append([]string{"--liftoff-only", "test/syntax.mjs"}, files...)...).Output()
-	if err != nil {
-		return nil, fmt.Errorf("syntax.mjs: %w: %s", err, stderr(err))
 	}
 	var all map[string]facts
 	return all, json.Unmarshal(output, &all)
@@ -142,13 +113,6 @@ func sources(t *testing.T) map[string]facts {
 		t.Fatalf("found %d files", len(own))
 	}
 	return own
-}
-
-func stderr(err error) []byte {
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return exit.Stderr
-	}
-	return nil
 }
 
 var (

@@ -258,6 +258,9 @@ func TestScreenshots(t *testing.T) {
 				call(t, b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 900, DeviceScaleFactor: 1, Mobile: width < 500})
 				b.open(t, pages[name])
 				eval[bool](t, b, `document.fonts.ready.then(() => true)`)
+				if name == "webhook" {
+					eval[bool](t, b, `document.querySelectorAll("#deliveries details").forEach((d) => { d.open = true; }) ?? true`)
+				}
 				b.look(t, directory, fmt.Sprintf("%s-%s-%d", name, theme, width))
 				if name == "request-done" {
 					b.click(t, "#action-Resubmit")

@@ -120,7 +120,7 @@ func TestWebhookPages(t *testing.T) {
 		t.Fatalf("the webhooks are %v, the secret %q: %v", hooks, secret, err)
 	}
 	page := w.path("Webhooks", string(hooks[0].ID))
-	ada.get(t, page).wantText(t, "Authorization", "value hidden", "Nothing was delivered yet").wantNoText(t, secret, "Bearer abc")
+	ada.get(t, page).wantText(t, "Authorization", "its value hidden", "Nothing was delivered yet").wantNoText(t, secret, "Bearer abc")
 	ada.send(t, form, form, url.Values{"name": {"Release system"}, "url": {r.URL}}).wantStatus(t, http.StatusUnprocessableEntity).wantText(t, "Another webhook has this name already.")
 
 	// A test, each attempt, and once more by hand.
