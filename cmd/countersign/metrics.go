@@ -1,15 +1,22 @@
 package main
 
 import (
+	"context"
 	"crypto/subtle"
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/countersign-dev/countersign/internal/store"
 )
+
+// durations are the histograms' buckets in seconds: from a status that is polled to an artifact of gigabytes.
+var durations = []float64{0.001, 0.005, 0.025, 0.1, 0.5, 2, 10, 60, 600}
 
 // registerMetrics registers what /metrics shows besides the runtime's numbers.
 func registerMetrics(s *system) {
@@ -19,6 +26,33 @@ func registerMetrics(s *system) {
 	}, func() float64 { return 1 }))
 	if s.pool != nil {
 		s.metrics.MustRegister(timestampCollector{s})
+	}
+}
+
+// measureRequests counts and times the requests that a handler answers.
+func measureRequests(registry *prometheus.Registry, h http.Handler) http.Handler {
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "countersign_http_request_duration_seconds", Help: "Time to answer a request, transfers included.", Buckets: durations,
+	}, []string{"method", "code"})
+	registry.MustRegister(seconds)
+	return promhttp.InstrumentHandlerDuration(seconds, h)
+}
+
+// measureJobs counts and times the worker's jobs: the steps of signing requests, and the deliveries of messages.
+func measureJobs(registry *prometheus.Registry, work func(context.Context, store.Job) error) func(context.Context, store.Job) error {
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "countersign_job_duration_seconds", Help: "Time that a job of this kind took; failed ones are tried again.", Buckets: durations,
+	}, []string{"kind", "outcome"})
+	registry.MustRegister(seconds)
+	return func(ctx context.Context, j store.Job) error {
+		start := time.Now()
+		err := work(ctx, j)
+		outcome := "done"
+		if err != nil {
+			outcome = "failed"
+		}
+		seconds.WithLabelValues(j.Kind, outcome).Observe(time.Since(start).Seconds())
+		return err
 	}
 }
 

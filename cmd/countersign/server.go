@@ -292,9 +292,9 @@ func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []st
 		}
 	}
 	sys.worker = &worker.Worker{Domain: sys.signing, Log: log}
-	sys.queue, err = store.NewQueue(sys.db, func(ctx context.Context, j store.Job) error {
+	sys.queue, err = store.NewQueue(sys.db, measureJobs(sys.metrics, func(ctx context.Context, j store.Job) error {
 		return sys.worker.Handle(ctx, j.Kind, j.Subject)
-	}, store.QueueConfig{Workers: w.Workers, Logger: log})
+	}), store.QueueConfig{Workers: w.Workers, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -390,7 +390,7 @@ func (s *system) handler(public *url.URL, limit int64, metricsToken string) (htt
 	if err != nil {
 		return nil, err
 	}
-	return mount(api, "/metrics", metricsHandler(s.metrics, metricsToken)), nil
+	return mount(measureRequests(s.metrics, api), "/metrics", metricsHandler(s.metrics, metricsToken)), nil
 }
 
 // shutdownGrace is how long running transfers and signatures may take after the signal to stop.

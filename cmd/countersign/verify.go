@@ -217,7 +217,11 @@ func (t *reportText) signature(stem string, s *authenticode.Signature) {
 	if s.Nested {
 		kind = "also signed by"
 	}
-	fmt.Fprintf(t.w, "%s%s %s, %s, %s\n", stem, kind, printable(signer), s.HashAlgorithm, t.status(s.Status))
+	line := kind + " " + printable(signer)
+	if s.HashAlgorithm != "" { // of a signature that can be read
+		line += ", " + s.HashAlgorithm
+	}
+	fmt.Fprintf(t.w, "%s%s, %s\n", stem, line, t.status(s.Status))
 	for i, c := range s.Chain {
 		if i > 0 {
 			fmt.Fprintf(t.w, "%s  issued by %s\n", stem, printable(c.Subject))
