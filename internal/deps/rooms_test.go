@@ -72,7 +72,7 @@ var rooms = []room{
 	{
 		path: "e2e", why: "runs whole programs and knows them only from outside",
 		may:      []string{"api", "artifact", "client"},
-		testsMay: []string{"internal/store"}, // for pgtest, which runs a PostgreSQL to give to them
+		testsMay: []string{"internal/notify", "internal/store"}, // for smtptest and pgtest, which run a mail server and a PostgreSQL to give to them
 	},
 	{
 		path: "internal/audit", why: "the log must be checkable without the rest of the house",
@@ -139,7 +139,7 @@ var rooms = []room{
 		may: []string{"api", "internal/audit", "internal/auth", "internal/signing"},
 		// Pages are tested on a real installation; what they offer to paste calls the REST API.
 		testsMay: []string{"artifact", "internal/egress", "internal/httpapi", "internal/keystore", "internal/notify", "internal/store", "internal/worker"},
-		never: sql,
+		never:    sql,
 	},
 	{
 		path: "internal/worker", why: "job handlers advance requests through the domain",
