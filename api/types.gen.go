@@ -495,8 +495,11 @@ type Certificate struct {
 	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 	CertificateID  ID                        `json:"certificateId"`
 	CreationMethod CertificateCreationMethod `json:"creationMethod"`
-	IsActive       bool                      `json:"isActive"`
-	Issuer         string                    `json:"issuer,omitempty,omitzero"`
+
+	// ExpiryWarning Said from 30 days before the certificate expires.
+	ExpiryWarning string `json:"expiryWarning,omitempty,omitzero"`
+	IsActive      bool   `json:"isActive"`
+	Issuer        string `json:"issuer,omitempty,omitzero"`
 
 	// KeyAlgorithm Example: RSA-3072
 	KeyAlgorithm string    `json:"keyAlgorithm"`

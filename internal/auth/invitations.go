@@ -37,8 +37,7 @@ func (s *Service) Invite(ctx context.Context, by signing.Actor, user signing.ID)
 // too: the first administrator. It comes last in the transaction.
 func (s *Service) InviteTx(ctx context.Context, tx signing.Tx, by signing.Actor, user signing.ID) (code string, expires time.Time, err error) {
 	u, cred, extras, err := userAndExtras(ctx, tx, by.OrganizationID, user)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", time.Time{}, err
 	}
 	if by.Kind != signing.System {

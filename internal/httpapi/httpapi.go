@@ -142,9 +142,10 @@ func (c contractRouter) HandleFunc(pattern string, operation func(http.ResponseW
 
 // renamed are the last segments of routes under their old names, which clients may still send.
 var renamed = map[string]string{
-	"CreateSelfSignedX509":  "CreateSelfSigned",
-	"CreateCsrBasedX509":    "CreateCsrBased",
-	"UploadX509Certificate": "UploadCertificate",
+	"CreateSelfSignedX509":    "CreateSelfSigned",
+	"CreateCsrBasedX509":      "CreateCsrBased",
+	"UploadX509Certificate":   "UploadCertificate",
+	"TrustedBuildSystemLinks": "TrustedBuildSystemLink",
 }
 
 // oldSpellings returns the patterns by which an operation was reached earlier: under another name, and for an edit as PATCH
@@ -157,6 +158,9 @@ func oldSpellings(pattern string) []string {
 	}
 	if path, ok := strings.CutPrefix(pattern, "POST /v1/"); ok && (last == "Edit" || last == "EditXml") {
 		old = append(old, "PATCH /v1-pre/"+path)
+	}
+	if strings.HasSuffix(pattern, "/{signingPolicySlug}/Edit") { // the original's changelog names it both ways
+		old = append(old, strings.TrimSuffix(pattern, "/Edit"))
 	}
 	return old
 }

@@ -71,7 +71,7 @@ func (w *world) grow(t *testing.T, original string, n int) {
 		}
 	}
 	people := w.subjects(ciUser, approver)
-	subjects := fmt.Sprintf(`[{"kind":"User","id":"%s"},{"kind":"User","id":"%s"},{"kind":"Group","id":"%s"}]`, people[0].ID, people[1].ID, w.group)
+	subjects := fmt.Sprintf(`[{"kind":"User","id":%q},{"kind":"User","id":%q},{"kind":"Group","id":%q}]`, people[0].ID, people[1].ID, w.group)
 	as("/CIUsers", `{"name":"`+name+`"}`, 201)
 	as("/InteractiveUsers", `{"name":"`+name+`","email":"`+name+`@acme.example"}`, 201)
 	as("/UserGroups", `{"name":"`+name+`","members":`+subjects+`}`, 201)

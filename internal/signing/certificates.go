@@ -301,6 +301,22 @@ func (c *Certificate) Thumbprint() string {
 	return thumbprint(leaf)
 }
 
+// warnBefore is how long before a certificate expires people are warned.
+const warnBefore = 30 * 24 * time.Hour
+
+// ExpiryWarning says that a certificate expired or will within 30 days; empty when neither, or when it was not issued yet.
+func (c *Certificate) ExpiryWarning(now time.Time) string {
+	left := c.NotAfter.Sub(now)
+	switch day := c.NotAfter.Format(time.DateOnly); {
+	case len(c.Chain) == 0 || left > warnBefore:
+		return ""
+	case left <= 0:
+		return fmt.Sprintf("The certificate expired on %s: nothing is signed with it any more. Upload a renewed one.", day)
+	default:
+		return fmt.Sprintf("The certificate expires on %s, in %d days: upload a renewed one before.", day, int(left.Hours()/24))
+	}
+}
+
 // CertificateEdit changes what is not nil.
 type CertificateEdit struct {
 	Name         *string

@@ -3,6 +3,7 @@ package signing_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/signing"
 )
@@ -258,5 +259,22 @@ func TestPolicyProblems(t *testing.T) {
 	}
 	if got := problems(); len(got) != 0 {
 		t.Errorf("of deactivated policies: %q", got)
+	}
+}
+
+func TestExpiryWarning(t *testing.T) {
+	t.Parallel()
+	end := time.Date(2027, 3, 31, 12, 0, 0, 0, time.UTC)
+	c := &signing.Certificate{NotAfter: end}
+	if got := c.ExpiryWarning(end); got != "" {
+		t.Errorf("before it was issued: %q", got)
+	}
+	c.Chain = [][]byte{{1}}
+	for before, want := range map[time.Duration]string{
+		31 * 24 * time.Hour: "", 30 * 24 * time.Hour: "expires on 2027-03-31, in 30 days", time.Hour: "in 0 days", 0: "expired on 2027-03-31", -time.Hour: "expired on",
+	} {
+		if got := c.ExpiryWarning(end.Add(-before)); !strings.Contains(got, want) || (want == "") != (got == "") {
+			t.Errorf("%s before its end: %q, want %q", before, got, want)
+		}
 	}
 }
