@@ -230,15 +230,27 @@ type submitCmd struct {
 	connection
 	following
 	parameters
-	Project       string        `help:"Slug of the project." required:"" placeholder:"SLUG"`
-	Policy        string        `help:"Slug of the signing policy." required:"" placeholder:"SLUG"`
-	Configuration string        `help:"Slug of the artifact configuration; the project's default otherwise." placeholder:"SLUG" env:"-"`
-	Description   string        `help:"What this is, for those who approve it." env:"-" placeholder:"TEXT"`
-	Wait          bool          `help:"Wait until the request is final. --output waits, too." env:"-"`
-	CancelAfter   time.Duration `help:"Have the server cancel the request unless it is final by then." env:"-" placeholder:"DURATION"`
+	Project       string `help:"Slug of the project." required:"" placeholder:"SLUG"`
+	Policy        string `help:"Slug of the signing policy." required:"" placeholder:"SLUG"`
+	Configuration string `help:"Slug of the artifact configuration; the project's default otherwise." placeholder:"SLUG" env:"-"`
+	Description   string `help:"What this is, for those who approve it." env:"-" placeholder:"TEXT"`
+	Wait          bool   `help:"Wait until the request is final. --output waits, too." env:"-"`
+	lapsing
 	repeating
 	Origin   originFlags `embed:"" prefix:"origin-" group:"Origin"`
 	Artifact string      `arg:"" help:"The file to sign." type:"existingfile"`
+}
+
+// lapsing bounds how long a request may stay unfinished.
+type lapsing struct {
+	CancelAfter time.Duration `help:"Have the server cancel the request unless it is final by then." env:"-" placeholder:"DURATION"`
+}
+
+func (l lapsing) checkCancelAfter() error {
+	if l.CancelAfter != 0 && l.CancelAfter < time.Second {
+		return errors.New("--cancel-after must be a second or more")
+	}
+	return nil
 }
 
 // repeating makes running a command again harmless.
@@ -273,6 +285,9 @@ With parameters of the artifact configuration, and the origin that a trusted bui
 --json writes signingRequestId, status, workflowStatus, isFinalStatus, webLink, and where they apply failure (code, message, details) and file (path, sizeInBytes, sha256Hash).` +
 		exitCodes("the request failed, was denied or canceled")
 }
+
+// Validate is called by kong.
+func (s *submitCmd) Validate() error { return s.checkCancelAfter() }
 
 // Run submits.
 func (s *submitCmd) Run(ctx context.Context, io console) error {
@@ -385,12 +400,12 @@ type resubmitCmd struct {
 	connection
 	following
 	repeating
-	Policy          string        `help:"Slug of the signing policy; one of the same project. With --current-settings the original's otherwise." env:"-" placeholder:"SLUG"`
-	CurrentSettings bool          `help:"Use the artifact configuration as it is now; takes failed requests, too." env:"-"`
-	Description     string        `help:"What this is, for those who approve it; the original's otherwise." env:"-" placeholder:"TEXT"`
-	Wait            bool          `help:"Wait until the new request is final. --output waits, too." env:"-"`
-	CancelAfter     time.Duration `help:"Have the server cancel the request unless it is final by then." env:"-" placeholder:"DURATION"`
-	Request         requestID     `arg:"" help:"Id of the completed signing request."`
+	Policy          string `help:"Slug of the signing policy; one of the same project. With --current-settings the original's otherwise." env:"-" placeholder:"SLUG"`
+	CurrentSettings bool   `help:"Use the artifact configuration as it is now; takes failed requests, too." env:"-"`
+	Description     string `help:"What this is, for those who approve it; the original's otherwise." env:"-" placeholder:"TEXT"`
+	Wait            bool   `help:"Wait until the new request is final. --output waits, too." env:"-"`
+	lapsing
+	Request requestID `arg:"" help:"Id of the completed signing request."`
 }
 
 // Help is shown by kong.
@@ -411,7 +426,7 @@ func (r *resubmitCmd) Validate() error {
 	if r.Policy == "" && !r.CurrentSettings {
 		return errors.New("name the signing policy with --policy")
 	}
-	return nil
+	return r.checkCancelAfter()
 }
 
 // Run resubmits.
