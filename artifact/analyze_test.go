@@ -214,3 +214,28 @@ func TestTemplates(t *testing.T) {
 		t.Errorf("%d templates can be carried out, want 3 or more", available)
 	}
 }
+
+// FuzzAnalyze: whatever an archive holds and however its files are called, what
+// is proposed is a configuration that the parser takes.
+func FuzzAnalyze(f *testing.F) {
+	f.Add("app-1.0.exe", "lib/net6.0/[x] ${y}.dll", "a---b/--.zip")
+	f.Add("\uFFFE", "*?", "1.2.3/1.2.3")
+	who := vendorIdentity()
+	content := presign(f, makePE(1000, 1, nil), who)
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		var files []zipFile
+		for i, name := range []string{a, b, c} {
+			if name == "" || len(name) > 1000 || strings.HasSuffix(name, "/") {
+				return
+			}
+			files = append(files, zipFile{name: name, content: [][]byte{content, makePE(1000, uint64(i), nil)}[i%2]})
+		}
+		text, err := Analyze(t.Context(), bytesSource(a, makeZIP(t, files...)), AnalyzeOptions{Trust: Trust{Roots: who.pool()}})
+		if err != nil && strings.Contains(err.Error(), "proposed configuration is wrong") {
+			t.Fatal(err)
+		}
+		if err == nil {
+			mustParse(t, string(text))
+		}
+	})
+}

@@ -237,7 +237,7 @@ func (i *ingredient) build(t *testing.T) []byte {
 	return nil
 }
 
-func presign(t *testing.T, image []byte, who identity) []byte {
+func presign(t testing.TB, image []byte, who identity) []byte {
 	c := mustParse(t, configure(`<pe-file><authenticode-sign/></pe-file>`))
 	signed, _, _ := signBytes(t, c, "x.exe", image, who, PlanOptions{})
 	return signed

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"strings"
 
 	"github.com/countersign-dev/countersign/artifact/spool"
@@ -39,13 +40,14 @@ func openZIP(content io.ReaderAt, size int64, limits Limits) (container, error) 
 	return z, nil
 }
 
-// slashed is a name with forward slashes.
-func slashed(name string) string { return strings.ReplaceAll(name, `\`, "/") }
+// unpacked is the path that a name is unpacked to: with forward slashes, and
+// without components that mean nothing, as in ./a//b.
+func unpacked(name string) string { return path.Clean(strings.ReplaceAll(name, `\`, "/")) }
 
 func (z *zipContainer) members() []member {
 	members := make([]member, len(z.files))
 	for i, e := range z.files {
-		members[i] = member{slashed(e.Name), e.Size, e.Mode()&fs.ModeSymlink != 0}
+		members[i] = member{unpacked(e.Name), e.Size, e.Mode()&fs.ModeSymlink != 0}
 	}
 	return members
 }
@@ -53,8 +55,8 @@ func (z *zipContainer) members() []member {
 func (z *zipContainer) directories() []string {
 	var directories []string
 	for _, e := range z.archive.Entries {
-		if e.IsDir() {
-			directories = append(directories, slashed(e.Name[:len(e.Name)-1]))
+		if d := unpacked(e.Name); e.IsDir() && d != "." {
+			directories = append(directories, d)
 		}
 	}
 	return directories
@@ -90,7 +92,7 @@ func (z *zipContainer) compare(other container, changed map[string]bool, quick b
 		return err
 	}
 	for _, d := range differences {
-		if d.A != nil && d.B != nil && len(d.Aspects) == 1 && d.Aspects[0] == ziparchive.Content && changed[slashed(d.Name)] {
+		if d.A != nil && d.B != nil && len(d.Aspects) == 1 && d.Aspects[0] == ziparchive.Content && changed[unpacked(d.Name)] {
 			continue
 		}
 		return fmt.Errorf("zip: entry %q differs from the original in %v", d.Name, d.Aspects)

@@ -62,6 +62,9 @@ func checkName(name string) (problems []nameProblem) {
 	if i := strings.IndexFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
 		add(InvalidName, fmt.Sprintf("control character 0x%02x", name[i]))
 	}
+	if last := name[strings.LastIndexAny(name, `/\`)+1:]; last == "." {
+		add(InvalidName, "a file cannot be called \".\"")
+	}
 	letter := name[0] | 0x20
 	if name[0] == '/' || name[0] == '\\' || len(name) > 1 && name[1] == ':' && 'a' <= letter && letter <= 'z' {
 		add(AbsolutePath, "names are relative to the directory that the archive is unpacked in")

@@ -180,6 +180,7 @@ func TestRefused(t *testing.T) {
 		"absolute":            {[]entry{{name: "/etc/passwd"}}, nil, Limits{}, AbsolutePath, "/etc/passwd"},
 		"drive letter":        {[]entry{{name: "C:x"}}, nil, Limits{}, AbsolutePath, "C:x"},
 		"backslash":           {[]entry{{name: `a\b`}}, nil, Limits{}, Backslash, `a\b`},
+		"called a dot":        {[]entry{{name: "a/."}}, nil, Limits{}, InvalidName, "a/."},
 		"no name":             {[]entry{{name: ""}}, nil, Limits{}, InvalidName, ""},
 		"zero in name":        {[]entry{{name: "a\x00b"}}, nil, Limits{}, InvalidName, "a\x00b"},
 		"not UTF-8":           {[]entry{{name: "\xff", flags: flagUTF8}}, nil, Limits{}, InvalidName, "\u00a0"},
