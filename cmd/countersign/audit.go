@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -18,6 +21,7 @@ type auditVerifyCmd struct {
 	machine
 	Data     string `help:"Directory of the embedded database." default:"countersign-data" type:"path" placeholder:"DIR"`
 	Database string `help:"Database: postgres://... for PostgreSQL, instead of the one below --data." placeholder:"URL"`
+	Noted    string `help:"What an earlier check wrote with --json: fail unless the log goes through those values still." type:"existingfile" placeholder:"FILE"`
 }
 
 // Help is shown by kong.
@@ -25,8 +29,10 @@ func (*auditVerifyCmd) Help() string {
 	return `Reads the whole log of each organization, recalculates its chain of hashes, and prints the sequence number and chain value of the last entry. Nothing is written; the server may run meanwhile.
 
     countersign audit verify --data ./data
+    countersign audit verify --data ./data --json > heads.json                   # keep it on another machine
+    countersign audit verify --data ./data --noted heads.json                    # later
 
-Note the values somewhere else: whoever can write the database could also calculate a new chain, but not one that goes through the values that you noted.
+Note the values somewhere else: whoever can write the database could also calculate a new chain, or cut entries off the end, but then it no longer goes through the values that you noted.
 --json writes a list of organizationId, name, sequence, chain and, for a broken log, error.` + localExitCodes("a log is broken")
 }
 
@@ -48,6 +54,10 @@ func (a *auditVerifyCmd) Run(ctx context.Context, io console) (err error) {
 	if err := s.exists(); err != nil {
 		return err
 	}
+	noted, err := a.noted()
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
 	db, err := store.Open(ctx, store.Config{URL: s.databaseURL()})
 	if err != nil {
 		return err
@@ -61,7 +71,8 @@ func (a *auditVerifyCmd) Run(ctx context.Context, io console) (err error) {
 	heads := []logHead{}
 	broken := 0
 	for _, o := range organizations {
-		head, err := service.VerifyAudit(ctx, o.ID)
+		head, err := service.VerifyAudit(ctx, o.ID, noted[o.ID]...)
+		delete(noted, o.ID)
 		h := logHead{OrganizationID: o.ID, Name: o.Name, Sequence: head.Sequence, Chain: head.Chain.String()}
 		if errors.Is(err, audit.ErrBroken) {
 			h.Error = err.Error()
@@ -85,8 +96,35 @@ func (a *auditVerifyCmd) Run(ctx context.Context, io console) (err error) {
 			return err
 		}
 	}
+	for id := range noted {
+		return &exitError{exitFailure, fmt.Errorf("organization %s was noted, and is not in this database", id)}
+	}
 	if broken > 0 {
 		return &exitError{exitFailure, fmt.Errorf("the audit log of %d of %d organizations is broken", broken, len(organizations))}
 	}
 	return nil
+}
+
+// noted reads the heads that an earlier check wrote.
+func (a *auditVerifyCmd) noted() (map[signing.ID][]audit.Head, error) {
+	if a.Noted == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(a.Noted)
+	if err != nil {
+		return nil, err
+	}
+	var heads []logHead
+	if err := json.Unmarshal(raw, &heads); err != nil {
+		return nil, fmt.Errorf("%s is not what 'countersign audit verify --json' writes: %w", a.Noted, err)
+	}
+	noted := map[signing.ID][]audit.Head{}
+	for _, h := range heads {
+		chain, err := hex.DecodeString(h.Chain)
+		if err != nil || len(chain) != len(audit.Hash{}) || h.Sequence < 1 {
+			return nil, fmt.Errorf("%s has no valid sequence and chain for organization %q", a.Noted, h.OrganizationID)
+		}
+		noted[h.OrganizationID] = append(noted[h.OrganizationID], audit.Head{Sequence: h.Sequence, Chain: audit.Hash(chain)})
+	}
+	return noted, nil
 }

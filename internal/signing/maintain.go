@@ -130,9 +130,10 @@ func (s *Service) AuditEntries(ctx context.Context, a Actor, f AuditFilter) (lea
 	return leaves, err
 }
 
-// VerifyAudit checks an organization's whole audit log and returns its head. An error that wraps audit.ErrBroken names
-// the entry. It reads past permissions: for whoever operates the installation, and for export jobs.
-func (s *Service) VerifyAudit(ctx context.Context, org ID) (audit.Head, error) {
+// VerifyAudit checks an organization's whole audit log, and that it goes through the heads that were noted earlier. It
+// returns the log's head. An error that wraps audit.ErrBroken names the entry. It reads past permissions: for whoever
+// operates the installation, and for export jobs.
+func (s *Service) VerifyAudit(ctx context.Context, org ID, noted ...audit.Head) (audit.Head, error) {
 	head := audit.Start(string(org))
 	for {
 		var (
@@ -150,9 +151,16 @@ func (s *Service) VerifyAudit(ctx context.Context, org ID) (audit.Head, error) {
 			return head, err
 		}
 		for _, leaf := range leaves {
-			if head, err = audit.Verify(head, string(org), leaf); err != nil {
+			next, err := audit.Verify(head, string(org), leaf)
+			if err != nil {
 				return head, err
 			}
+			for _, n := range noted {
+				if n.Sequence == next.Sequence && n.Chain != next.Chain {
+					return head, fmt.Errorf("%w: entry %d was noted with chain value %s, it has %s: it was changed, or one before it", audit.ErrBroken, n.Sequence, n.Chain, next.Chain)
+				}
+			}
+			head = next
 		}
 		switch {
 		case len(leaves) > 0:
@@ -161,6 +169,11 @@ func (s *Service) VerifyAudit(ctx context.Context, org ID) (audit.Head, error) {
 		case stored.Chain != head.Chain:
 			return head, fmt.Errorf("%w: the stored head of the chain is %s, the entries give %s", audit.ErrBroken, stored.Chain, head.Chain)
 		default:
+			for _, n := range noted {
+				if n.Sequence > head.Sequence {
+					return head, fmt.Errorf("%w: it ends with entry %d, but entry %d was noted: entries are missing at its end", audit.ErrBroken, head.Sequence, n.Sequence)
+				}
+			}
 			return head, nil
 		}
 	}
