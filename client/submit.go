@@ -54,6 +54,58 @@ type Submission struct {
 
 // Submit makes a signing request.
 func (c *Client) Submit(ctx context.Context, s Submission) (*api.SubmittedSigningRequest, error) {
+	params := &api.SubmitWithArtifactParams{IdempotencyKey: cmp.Or(s.IdempotencyKey, rand.Text())}
+	return get[api.SubmittedSigningRequest](ctx, c, func() (*http.Response, error) {
+		m := s.form().encode(append(s.files(), namedUpload{"artifact", &s.Artifact}))
+		return c.api.SubmitWithArtifactWithBody(ctx, c.organization, params, m.contentType, m, m.setLength)
+	})
+}
+
+// SubmitForUpload makes a signing request whose artifact is sent afterwards, with [Client.Upload]. Of the artifact, only the
+// name counts. The server then takes only an artifact of the SHA-256, in hexadecimal; any when it is empty.
+func (c *Client) SubmitForUpload(ctx context.Context, s Submission, sha256 string) (*api.SubmittedForUpload, error) {
+	f := append(s.form(), field{"unsignedArtifactMetadata.fileName", s.Artifact.Name}, field{"unsignedArtifactMetadata.sha256Hash", sha256})
+	params := &api.SubmitWithoutArtifactParams{IdempotencyKey: cmp.Or(s.IdempotencyKey, rand.Text())}
+	return get[api.SubmittedForUpload](ctx, c, func() (*http.Response, error) {
+		m := f.encode(s.files())
+		return c.api.SubmitWithoutArtifactWithBody(ctx, c.organization, params, m.contentType, m, m.setLength)
+	})
+}
+
+// Upload sends the artifact of a request that waits for it. A server that has it already answers 409, also to a repetition
+// whose first attempt arrived although its answer did not.
+func (c *Client) Upload(ctx context.Context, id string, u Upload) error {
+	_, err := c.content(ctx, once, func() (*http.Response, error) {
+		body := &multipartBody{Reader: &progressReader{r: io.NewSectionReader(u.Content, 0, u.Size), size: u.Size, tell: u.Progress}, length: u.Size}
+		return c.api.UploadUnsignedArtifactWithBody(ctx, c.organization, id, "application/octet-stream", body, body.setLength)
+	})
+	return err
+}
+
+// Link says where the server gets an artifact.
+type Link struct {
+	URL      string
+	FileName string
+	SHA256   string      // in hexadecimal; any artifact is taken when it is empty
+	Header   http.Header // to send there, such as a token; the first value of each name counts
+}
+
+// SubmitLink makes a signing request whose artifact the server retrieves. The submission's own artifact is not sent.
+func (c *Client) SubmitLink(ctx context.Context, s Submission, l Link) (*api.SubmittedSigningRequest, error) {
+	f := append(s.form(), field{"artifactRetrievalLink.url", l.URL}, field{"artifactRetrievalLink.fileName", l.FileName}, field{"artifactRetrievalLink.sha256Hash", l.SHA256})
+	for i, name := range slices.Sorted(maps.Keys(l.Header)) {
+		prefix := "artifactRetrievalLink.httpHeaders[" + strconv.Itoa(i) + "]."
+		f = append(f, field{prefix + "key", name}, field{prefix + "value", l.Header.Get(name)})
+	}
+	params := &api.SubmitWithArtifactRetrievalLinkParams{IdempotencyKey: cmp.Or(s.IdempotencyKey, rand.Text())}
+	return get[api.SubmittedSigningRequest](ctx, c, func() (*http.Response, error) {
+		m := f.encode(s.files())
+		return c.api.SubmitWithArtifactRetrievalLinkWithBody(ctx, c.organization, params, m.contentType, m, m.setLength)
+	})
+}
+
+// form is the submission without its files.
+func (s *Submission) form() form {
 	f := form{
 		{"projectSlug", s.ProjectSlug}, {"signingPolicySlug", s.PolicySlug}, {"signingPolicyId", s.PolicyID},
 		{"artifactConfigurationSlug", s.ConfigurationSlug}, {"artifactConfigurationId", s.ConfigurationID},
@@ -65,16 +117,15 @@ func (c *Client) Submit(ctx context.Context, s Submission) (*api.SubmittedSignin
 	if seconds := int64(s.CancellationTimeout / time.Second); seconds > 0 {
 		f = append(f, field{"cancellationTimeoutInSeconds", strconv.FormatInt(seconds, 10)})
 	}
-	f = f.parameters(s.Parameters)
-	files := []namedUpload{{"artifact", &s.Artifact}}
-	if s.Origin.BuildSettings != nil {
-		files = append([]namedUpload{{"origin.buildData.buildSettingsFile", s.Origin.BuildSettings}}, files...)
+	return f.parameters(s.Parameters)
+}
+
+// files are those that come before the artifact.
+func (s *Submission) files() []namedUpload {
+	if s.Origin.BuildSettings == nil {
+		return nil
 	}
-	params := &api.SubmitWithArtifactParams{IdempotencyKey: cmp.Or(s.IdempotencyKey, rand.Text())}
-	return get[api.SubmittedSigningRequest](ctx, c, func() (*http.Response, error) {
-		m := f.encode(files)
-		return c.api.SubmitWithArtifactWithBody(ctx, c.organization, params, m.contentType, m, m.setLength)
-	})
+	return []namedUpload{{"origin.buildData.buildSettingsFile", s.Origin.BuildSettings}}
 }
 
 // PlanRequest asks what an artifact configuration means for an artifact.

@@ -101,8 +101,8 @@ var rooms = []room{
 	{
 		path: "internal/httpapi", why: "handlers decode, ask the domain, encode",
 		may: []string{"api", "internal/audit", "internal/auth", "internal/signing"}, never: append([]string{"github.com/a-h/templ"}, sql...),
-		// The tests send requests through to a real database, real keys and real programs to sign.
-		testsMay: []string{"artifact", "internal/keystore", "internal/store"},
+		// The tests send requests, also with the public client, through to a real database, real keys and real programs to sign.
+		testsMay: []string{"artifact", "client", "internal/keystore", "internal/store"},
 	},
 	{
 		path: "internal/keystore", why: "keys know neither the domain nor the database",
