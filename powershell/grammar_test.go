@@ -2,6 +2,7 @@ package powershell_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -67,7 +68,7 @@ func (d declaration) mandatory() bool {
 // parse returns the facts of files. The grammar is the only judge of the module's syntax on machines without PowerShell, so a test
 // without it fails.
 func parse(files ...string) (map[string]facts, error) {
-	output, err := oracle.ParsePowerShell(files...)
+	output, err := oracle.ParsePowerShell(context.Background(), files...)
 	if err != nil {
 		return nil, err
 	}

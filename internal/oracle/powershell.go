@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,7 +52,7 @@ var installGrammar = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(fresh)
+	defer func() { _ = os.RemoveAll(fresh) }() // what stays is ignored
 	for _, name := range []string{".npmrc", "package.json", "package-lock.json"} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err == nil {
@@ -61,7 +62,7 @@ var installGrammar = sync.OnceValues(func() (string, error) {
 			return "", err
 		}
 	}
-	npm := exec.Command("npm", "ci", "--prefer-offline")
+	npm := exec.CommandContext(context.Background(), "npm", "ci", "--prefer-offline")
 	npm.Dir = fresh
 	if output, err := npm.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("npm ci: %w: %s", err, output)
@@ -84,7 +85,7 @@ var installGrammar = sync.OnceValues(func() (string, error) {
 
 // ParsePowerShell parses PowerShell files with tree-sitter's grammar, and returns what powershell/test/syntax.mjs tells of them, in
 // JSON by file. It is the only judge of the syntax on machines without PowerShell. Node starts slowly: parse many at once.
-func ParsePowerShell(files ...string) ([]byte, error) {
+func ParsePowerShell(ctx context.Context, files ...string) ([]byte, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
 		return nil, fmt.Errorf("the PowerShell grammar needs Node.js (https://nodejs.org): %w", err)
@@ -94,7 +95,7 @@ func ParsePowerShell(files ...string) ([]byte, error) {
 		return nil, err
 	}
 	// The grammar's code is large and runs shortly: optimizing it takes a hundred times longer than parsing.
-	output, err := exec.Command(node, append([]string{"--liftoff-only", filepath.Join(dir, "syntax.mjs")}, files...)...).Output()
+	output, err := exec.CommandContext(ctx, node, append([]string{"--liftoff-only", filepath.Join(dir, "syntax.mjs")}, files...)...).Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return nil, fmt.Errorf("syntax.mjs: %w: %s", err, exit.Stderr)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/countersign-dev/countersign/internal/auth"
 	"github.com/countersign-dev/countersign/internal/oracle"
 	"github.com/countersign-dev/countersign/internal/signing"
 )
@@ -232,6 +233,9 @@ func TestScreenshots(t *testing.T) {
 		t.Fatal(err)
 	}
 	pages["invitation"], who["invitation"] = "/Web/Invitation/"+code, signing.Actor{}
+	if _, _, err := s.auth.IssueToken(t.Context(), s.Sam, signing.UserToken, s.Sam.UserID, auth.TokenOptions{Name: "Release script on the build server"}); err != nil {
+		t.Fatal(err)
+	}
 	b := s.openTab(browser, t, s.Sam)
 	b.open(t, s.path())
 	eval[bool](t, b, `(document.querySelector("h1").style.color = "#999", document.querySelector("h2").style.marginLeft = "200vw", true)`)

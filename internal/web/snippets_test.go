@@ -166,7 +166,7 @@ func TestPowerShellSnippets(t *testing.T) {
 		}
 		files = append(files, file)
 	}
-	raw, err := oracle.ParsePowerShell(files...)
+	raw, err := oracle.ParsePowerShell(t.Context(), files...)
 	if err != nil {
 		t.Fatal(err)
 	}

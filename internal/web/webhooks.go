@@ -237,6 +237,15 @@ func deliveryIcon(s signing.DeliveryState) string {
 	return "hourglass-split"
 }
 
+// attemptsText goes on after the time of a delivery.
+func attemptsText(d *signing.Delivery) string {
+	text := ", " + count(len(d.Attempts), "attempt")
+	if d.State == signing.DeliveryPending && d.NextAt != nil {
+		text += ", next try at " + exact(*d.NextAt)
+	}
+	return text
+}
+
 // attemptText tells how an attempt ended.
 func attemptText(a signing.DeliveryAttempt) string {
 	switch {
