@@ -29,8 +29,8 @@ $(WEB)/dist/app.css: $(WEB)/package-lock.json $(WEB)/build.mjs $(wildcard $(WEB)
 build: assets ## Build bin/countersign, static and reproducible
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/countersign ./cmd/countersign
 
-screenshots: assets ## Write a picture of every page, in both themes and two widths, into dist/screenshots
-	COUNTERSIGN_SCREENSHOTS=$(CURDIR)/dist/screenshots go test -count=1 -run '^TestScreenshots$$' ./internal/web
+screenshots: assets ## Write a picture of every page, in both themes and two widths, and printed reports into dist/screenshots
+	COUNTERSIGN_SCREENSHOTS=$(CURDIR)/dist/screenshots go test -count=1 -run '^(TestScreenshots|TestReportPrints)$$' ./internal/web
 
 demo: build ## Run the release scenario on a real Windows program, then keep serving (ARGS='--exit' stops)
 	@scripts/setup demo || echo "demo: goes on without osslsigncode's opinion of the signatures"

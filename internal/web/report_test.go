@@ -101,7 +101,11 @@ func TestReportPrints(t *testing.T) {
 				t.Errorf("%s on %s: %d bytes, no document", name, size, len(printed.Data))
 			}
 			if directory := os.Getenv("COUNTERSIGN_SCREENSHOTS"); directory != "" {
-				if err := os.WriteFile(filepath.Join(directory, "report-"+name+"-"+size+".pdf"), printed.Data, 0o644); err != nil {
+				err := os.MkdirAll(directory, 0o755)
+				if err == nil {
+					err = os.WriteFile(filepath.Join(directory, "report-"+name+"-"+size+".pdf"), printed.Data, 0o644)
+				}
+				if err != nil {
 					t.Fatal(err)
 				}
 			}
