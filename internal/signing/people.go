@@ -345,6 +345,9 @@ func (s *Service) CreateGroup(ctx context.Context, a Actor, e GroupEdit) (*Group
 	}
 	g := &Group{ID: NewID(), OrganizationID: a.OrganizationID, CreatedAt: s.now(), Version: 1}
 	err := s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil { // or a group could be deleted meanwhile
+			return err
+		}
 		if err := applyGroup(ctx, tx, a, g, e); err != nil {
 			return err
 		}

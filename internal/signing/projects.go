@@ -41,6 +41,9 @@ func (s *Service) CreateProject(ctx context.Context, a Actor, e ProjectEdit) (*P
 	}
 	p := &Project{ID: NewID(), OrganizationID: a.OrganizationID, Active: true, CreatedAt: s.now(), Version: 1}
 	err := s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil { // or a group could be deleted meanwhile
+			return err
+		}
 		if err := applyProject(ctx, tx, p, e); err != nil {
 			return err
 		}

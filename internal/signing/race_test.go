@@ -1,6 +1,7 @@
 package signing_test
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -95,5 +96,31 @@ func TestRaces(t *testing.T) {
 	)
 	if kinds[0] != 1 || kinds[signing.KindInvalid] != 1 {
 		t.Errorf("restriction and policy: %v", kinds)
+	}
+
+	// A group that is deleted while it becomes a member, or a submitter, does not both.
+	for i := range 8 {
+		g, err := w.CreateGroup(t.Context(), w.Admin, signing.GroupEdit{Name: ptr(fmt.Sprint("race ", i))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		uses := []func() error{
+			func() error {
+				_, err := w.CreateGroup(t.Context(), w.Admin, signing.GroupEdit{Name: ptr(fmt.Sprint("outer ", i)), Members: &[]signing.Subject{group(g.ID)}})
+				return err
+			},
+			func() error {
+				_, err := w.EditPolicy(t.Context(), w.Admin, "app", "test-signing", signing.PolicyEdit{Submitters: &[]signing.Subject{user(w.CI.UserID), group(g.ID)}})
+				return err
+			},
+			func() error {
+				_, err := w.CreateProject(t.Context(), w.Admin, signing.ProjectEdit{Slug: ptr(fmt.Sprint("race", i)), Name: ptr("x"), Readers: &[]signing.Subject{group(g.ID)}})
+				return err
+			},
+		}
+		kinds := race(func() error { return w.DeleteGroup(t.Context(), w.Admin, g.ID) }, uses[i%len(uses)])
+		if kinds[0] != 1 || kinds[signing.KindConflict]+kinds[signing.KindInvalid] != 1 {
+			t.Errorf("round %d: %v", i, kinds)
+		}
 	}
 }
