@@ -18,10 +18,11 @@ type PlanOptions struct {
 // Hashes says of which files a plan has the SHA-256.
 type Hashes int
 
+// The choices of files.
 const (
 	HashMatched Hashes = iota // the artifact, and files that a rule matches: what another process needs to know them again
 	HashAll                   // every file
-	// HashNone: none, which saves reading what signing reads anyway. Such a plan can be carried
+	// HashNone is for none, which saves reading what signing reads anyway. Such a plan can be carried
 	// out only on the very Source that it was made of, and the Result has no hashes either.
 	HashNone
 )
