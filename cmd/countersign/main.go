@@ -50,6 +50,7 @@ type console struct {
 }
 
 func main() {
+	collect(shortLife)
 	unsetEmpty()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], console{in: os.Stdin, out: os.Stdout, err: os.Stderr})
@@ -63,6 +64,20 @@ func unsetEmpty() {
 		if name, empty := strings.CutSuffix(variable, "="); empty && strings.HasPrefix(name, "COUNTERSIGN_") {
 			_ = os.Unsetenv(name)
 		}
+	}
+}
+
+// How much garbage may pile up, in percent of what lives. Most commands end before what is collected would be used
+// again; those that serve say so.
+const (
+	shortLife = 200
+	longLife  = 100
+)
+
+// collect sets that, unless the user did.
+func collect(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/countersign-dev/countersign/artifact"
@@ -141,8 +140,6 @@ func passwordHint(path string, err error) error {
 
 // Run signs.
 func (s *signCmd) Run(ctx context.Context, io console) error {
-	// What is collected in so short a life would hardly be used again.
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	key, chain, err := s.load()
 	if err != nil {
 		return &exitError{exitUsage, err}
