@@ -74,13 +74,15 @@ func SignPE(ctx context.Context, dst File, src io.ReaderAt, size int64, opts Opt
 	}
 
 	h, proof := opts.hash().New(), opts.hash().New()
+	echo := chunkPool.Get().(*chunk)
+	defer chunkPool.Put(echo)
 	var sum checksum
 	write := func(p []byte, at int64) error {
 		sum.add(p)
 		_, err := dst.WriteAt(p, at)
 		return err
 	}
-	if err := stream(ctx, src, img.tableAt, mask(img.checksumField(), img.securityField()), line{img.digest(h)}, line{write, readBack(dst, img.digest(proof))}); err != nil {
+	if err := stream(ctx, src, img.tableAt, mask(img.checksumField(), img.securityField()), line{img.digest(h)}, line{write, readBack(dst, echo.buf, img.digest(proof))}); err != nil {
 		return nil, err
 	}
 	padding := make([]byte, -img.tableAt&(certificateAlignment-1))

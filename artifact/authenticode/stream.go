@@ -152,13 +152,9 @@ func hashWithout(h hash.Hash, first, second span) sink {
 }
 
 // readBack is a sink, to stand behind one that writes to a file, that gives to
-// another what the file then holds.
-func readBack(file io.ReaderAt, to sink) sink {
-	var buffer []byte
+// another what the file then holds. It uses buffer, of chunkSize octets.
+func readBack(file io.ReaderAt, buffer []byte, to sink) sink {
 	return func(p []byte, at int64) error {
-		if buffer == nil {
-			buffer = make([]byte, len(p)) // no later chunk is larger
-		}
 		q := buffer[:len(p)]
 		if err := readFull(file, q, at, "file"); err != nil {
 			return err
