@@ -1290,8 +1290,11 @@ type SigningRequest struct {
 	FinalAt     time.Time `json:"finalAt,omitempty,omitzero"`
 
 	// GivenApprovals Approvals that count.
-	GivenApprovals int  `json:"givenApprovals"`
-	IsFinalStatus  bool `json:"isFinalStatus"`
+	GivenApprovals int `json:"givenApprovals"`
+
+	// History What the audit log says about the request, oldest first, such as who canceled it and why; at most 1000 entries.
+	History       []AuditEvent `json:"history,omitempty,omitzero"`
+	IsFinalStatus bool         `json:"isFinalStatus"`
 
 	// May What the caller may do with the request now.
 	May RequestPermissions `json:"may"`

@@ -11,7 +11,7 @@ import (
 type deciding struct {
 	connection
 	machine
-	Comment string    `help:"Why; kept ${kept}." env:"-" placeholder:"TEXT"`
+	Comment string    `help:"Why; kept with the request." env:"-" placeholder:"TEXT"`
 	Request requestID `arg:"" help:"Id of the signing request."`
 }
 
@@ -29,9 +29,7 @@ func (d *deciding) run(ctx context.Context, io console, decide func(*client.Clie
 	return o.print(io, d.machine)
 }
 
-type approveCmd struct {
-	deciding `set:"kept=with the request"`
-}
+type approveCmd struct{ deciding }
 
 // Help is shown by kong.
 func (*approveCmd) Help() string {
@@ -47,9 +45,7 @@ func (a *approveCmd) Run(ctx context.Context, io console) error {
 	return a.run(ctx, io, (*client.Client).Approve)
 }
 
-type denyCmd struct {
-	deciding `set:"kept=with the request"`
-}
+type denyCmd struct{ deciding }
 
 // Help is shown by kong.
 func (*denyCmd) Help() string {
@@ -63,9 +59,7 @@ func (d *denyCmd) Run(ctx context.Context, io console) error {
 	return d.run(ctx, io, (*client.Client).Deny)
 }
 
-type cancelCmd struct {
-	deciding `set:"kept=in the audit log"`
-}
+type cancelCmd struct{ deciding }
 
 // Help is shown by kong.
 func (*cancelCmd) Help() string {

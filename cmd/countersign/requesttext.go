@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -84,8 +85,24 @@ func printRequest(out io.Writer, r *api.SigningRequest) error {
 			line("", d)
 		}
 	}
+	label := "History"
+	for _, e := range r.History {
+		line(label, happening(e))
+		label = ""
+	}
 	line("Page", r.WebLink)
 	return w.Flush()
+}
+
+// happening puts an entry of a request's history on a line: when, what, who, and what he said.
+func happening(e api.AuditEvent) string {
+	var said struct{ Comment, Reason string }
+	_ = json.Unmarshal(e.Data, &said) // of another shape there is nothing to say
+	text := fmt.Sprintf("%s %s, %s", localTime(e.Time), strings.TrimPrefix(e.Event, "SigningRequest."), e.Metadata.Actor.Name)
+	if words := cmp.Or(said.Comment, said.Reason); words != "" {
+		text += ": " + words
+	}
+	return text
 }
 
 // printList writes signing requests as a table.

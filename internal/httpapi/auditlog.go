@@ -87,16 +87,21 @@ func (s *service) auditPage(ctx context.Context, p api.ListAuditEventsParams) (a
 		if err != nil {
 			return page, err
 		}
-		page.Items = append(page.Items, api.AuditEvent{
-			Sequence: leaf.Sequence, Time: e.Time, Event: e.Event, Chain: leaf.Chain.String(), Data: e.Data,
-			Metadata: api.AuditMetadata{Actor: api.AuditActor{ID: e.Actor.ID, Kind: e.Actor.Kind, Name: e.Actor.Name, Via: e.Actor.Via}},
-			Object:   api.AuditObject{Type: e.Object.Type, ID: e.Object.ID, Name: e.Object.Name},
-		})
+		page.Items = append(page.Items, auditEvent(e, leaf.Sequence, leaf.Chain))
 	}
 	if len(leaves) == size { // there may be more; the page after the last is empty
 		page.NextCursor = strconv.FormatInt(leaves[size-1].Sequence, 10)
 	}
 	return page, nil
+}
+
+// auditEvent is an entry with its place in the log and the chain's value after it.
+func auditEvent(e *audit.Entry, sequence int64, chain audit.Hash) api.AuditEvent {
+	return api.AuditEvent{
+		Sequence: sequence, Time: e.Time, Event: e.Event, Chain: chain.String(), Data: e.Data,
+		Metadata: api.AuditMetadata{Actor: api.AuditActor{ID: e.Actor.ID, Kind: e.Actor.Kind, Name: e.Actor.Name, Via: e.Actor.Via}},
+		Object:   api.AuditObject{Type: e.Object.Type, ID: e.Object.ID, Name: e.Object.Name},
+	}
 }
 
 func auditFilter(events []string, actor, objectType, object string, from, before time.Time) (signing.AuditFilter, error) {

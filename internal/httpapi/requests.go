@@ -79,7 +79,15 @@ func (s *service) GetSigningRequest(ctx context.Context, r api.GetSigningRequest
 	if err != nil {
 		return nil, err
 	}
-	return api.GetSigningRequest200JSONResponse(detailsOf(exchangeOf(ctx).links, v)), nil
+	history, err := s.signing.History(ctx, actorOf(ctx), id)
+	if err != nil {
+		return nil, err
+	}
+	d := detailsOf(exchangeOf(ctx).links, v)
+	for _, h := range history {
+		d.History = append(d.History, auditEvent(&h.Entry, h.Sequence, h.Chain))
+	}
+	return api.GetSigningRequest200JSONResponse(d), nil
 }
 
 func detailsOf(l links, v *signing.RequestView) api.SigningRequest {
