@@ -73,8 +73,12 @@ func (s *Service) Advance(ctx context.Context, id ID) error {
 	}
 	if job.tries >= s.limits.Attempts {
 		log.Error("signing request failed after its last attempt", "error", workErr)
+		code := "Internal"
+		if job.request.Workflow == WorkflowRetrievingArtifact {
+			code = "Retrieval"
+		}
 		return s.fail(ctx, job, &Failure{
-			Code:    "Internal",
+			Code:    code,
 			Message: fmt.Sprintf("Processing failed %d times; the last time: %s", job.tries, safeText(workErr)),
 		})
 	}

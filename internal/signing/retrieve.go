@@ -187,9 +187,13 @@ func (s *Service) retrieve(ctx context.Context, j *job) error {
 	}
 	defer content.Close()
 	st, err := s.stage(ctx, j.request.Unsigned.FileName, content)
-	if kind := KindOf(err); kind == KindTooLarge || kind == KindInvalid {
+	switch KindOf(err) {
+	case KindTooLarge:
 		return &Failure{Code: "Retrieval", Message: "The artifact could not be retrieved: " + err.Error()}
-	} else if err != nil {
+	case KindInvalid:
+		return &Failure{Code: "Retrieval", Message: "The retrieved artifact is empty: the server sent no bytes."}
+	}
+	if err != nil {
 		return retrievalFailure(err)
 	}
 	if link.SHA256 != "" && link.SHA256 != st.artifact.SHA256 {
