@@ -187,13 +187,12 @@ func (s *Service) retrieve(ctx context.Context, j *job) error {
 	}
 	defer content.Close()
 	st, err := s.stage(ctx, j.request.Unsigned.FileName, content)
-	switch KindOf(err) {
-	case KindTooLarge:
+	switch kind := KindOf(err); {
+	case kind == KindTooLarge:
 		return &Failure{Code: "Retrieval", Message: "The artifact could not be retrieved: " + err.Error()}
-	case KindInvalid:
+	case kind == KindInvalid:
 		return &Failure{Code: "Retrieval", Message: "The retrieved artifact is empty: the server sent no bytes."}
-	}
-	if err != nil {
+	case err != nil:
 		return retrievalFailure(err)
 	}
 	if link.SHA256 != "" && link.SHA256 != st.artifact.SHA256 {
