@@ -50,7 +50,11 @@ type console struct {
 }
 
 func main() {
-	collect(shortLife)
+	// Most commands end before what is collected would be used again, and a server's heap is small beside what 1,000
+	// connections make it look through.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200)
+	}
 	unsetEmpty()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], console{in: os.Stdin, out: os.Stdout, err: os.Stderr})
@@ -64,20 +68,6 @@ func unsetEmpty() {
 		if name, empty := strings.CutSuffix(variable, "="); empty && strings.HasPrefix(name, "COUNTERSIGN_") {
 			_ = os.Unsetenv(name)
 		}
-	}
-}
-
-// How much garbage may pile up, in percent of what lives. Most commands end before what is collected would be used
-// again; those that serve say so.
-const (
-	shortLife = 200
-	longLife  = 100
-)
-
-// collect sets that, unless the user did.
-func collect(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
 	}
 }
 

@@ -219,7 +219,6 @@ type embedded struct {
 
 // open assembles an installation.
 func open(ctx context.Context, s storage, w work, log *slog.Logger, origins []string, own embedded) (_ *system, err error) {
-	collect(longLife)
 	sys := &system{log: log, metrics: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
