@@ -79,13 +79,13 @@ type planner struct {
 	keptSize int64
 }
 
-// keptSize is how many bytes of files a plan keeps, because signing wants them again.
-const keptSize = 16 << 20
+// maxKept is how many bytes of files a plan keeps, because signing wants them again.
+const maxKept = 16 << 20
 
 func (p *planner) keep(f *PlannedFile, content []byte) {
 	p.keeping.Lock()
 	defer p.keeping.Unlock()
-	if p.keptSize += int64(len(content)); p.keptSize <= keptSize {
+	if p.keptSize += int64(len(content)); p.keptSize <= maxKept {
 		p.kept[f] = content
 	}
 }

@@ -246,7 +246,7 @@ func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
 func (s *Spool) Trim() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.size == int64(cap(s.memory)) || !s.options.Budget.reserve(s.size) {
+	if s.file != nil || s.size == int64(cap(s.memory)) || !s.options.Budget.reserve(s.size) {
 		return
 	}
 	trimmed := make([]byte, s.size)

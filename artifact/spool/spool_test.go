@@ -199,3 +199,33 @@ func TestCopyRange(t *testing.T) {
 		t.Error("a negative offset can be copied")
 	}
 }
+
+// TestTrim gives back what is not needed, and takes nothing for what is in a file.
+func TestTrim(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 1, 700, 32 << 10, 40_000, 90_000} {
+		budget := NewBudget(1 << 20)
+		s := New(Options{Dir: t.TempDir(), Threshold: 64 << 10, Budget: budget})
+		content := bytes.Repeat([]byte{7, 8, 9}, size/3+1)[:size]
+		if _, err := s.Write(content); err != nil {
+			t.Fatal(err)
+		}
+		s.Trim()
+		want := int64(size)
+		if size > 64<<10 {
+			want = 0
+		}
+		if budget.Used() != want {
+			t.Errorf("%d bytes take %d of the budget, not %d", size, budget.Used(), want)
+		}
+		if got, err := io.ReadAll(s.Reader()); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%d bytes are read back as %d, %v", size, len(got), err)
+		}
+		if _, err := s.Write(content); err != nil || s.Size() != int64(2*size) {
+			t.Errorf("after %d more bytes the size is %d, %v", size, s.Size(), err)
+		}
+		if err := s.Close(); err != nil || budget.Used() != 0 {
+			t.Errorf("closed with %d bytes of the budget, %v", budget.Used(), err)
+		}
+	}
+}
