@@ -104,13 +104,13 @@ var allStatuses = []signing.Status{signing.InProgress, signing.WaitingForApprova
 	signing.Denied, signing.Canceled}
 
 // requestList turns a filter into branches: one for each wanted status and each value of the narrowest other filter
-// that has an index. The remaining filters are tested on the rows that the branches find. So that a page costs a page
+// that has an index. A branch that has all it needs in its index reads no rows, so that a page reads those only that it
+// shows. The remaining filters are tested on the rows that the branches find. So that a page costs a page
 // even where few rows pass these tests, or none, the branches then end at a horizon, the oldest request that is looked
 // at; it is nil where they reach the list's end.
 func (x *tx) requestList(ctx context.Context, org signing.ID, f signing.RequestFilter) (b branches, horizon *requestKey, err error) {
 	b = branches{table: "requests r", order: []string{"created_at", "id"}, desc: true, limit: f.Limit + 1}
 	c := &b.conditions
-	b.add("organization_id = ?", text(org))
 	if f.After != "" {
 		after, err := one(ctx, x.q, "signing request", scanRequestPlace,
 			"SELECT created_at, id FROM requests WHERE id = $1 AND organization_id = $2", text(f.After), text(org))
@@ -141,25 +141,28 @@ func (x *tx) requestList(ctx context.Context, org signing.ID, f signing.RequestF
 	few, byStatus := false, true
 	switch {
 	case f.ArtifactSHA256 != "":
+		b.add("organization_id = ?", text(org))
 		sum := c.arg(strings.ToLower(f.ArtifactSHA256))
 		b.anyOf([]string{"unsigned_sha256 = " + sum + " AND unsigned_sha256 <> ''", "signed_sha256 = " + sum + " AND signed_sha256 <> ''"})
 		few = true
 	case f.OriginalID != "":
+		b.add("organization_id = ?", text(org))
 		b.anyOf([]string{"original_id = " + c.arg(text(f.OriginalID)) + " AND original_id <> ''"})
 		f.OriginalID, few = "", true
 	case f.SubmitterID != "":
-		b.anyOf(equal(c, "submitter_id", f.SubmitterID))
+		b.anyOf(ofUsers.owned(c, org, f.SubmitterID))
 		f.SubmitterID = ""
 	case branchable(len(f.PolicyIDs)):
-		b.anyOf(equal(c, "policy_id", f.PolicyIDs...))
+		b.anyOf(ofPolicies.owned(c, org, f.PolicyIDs...))
 		f.PolicyIDs = nil
 	case f.Visible != nil && branchable(1+len(f.Visible.Projects)+len(f.Visible.Policies)):
-		b.anyOf(visible(c, f.Visible))
+		b.anyOf(visible(c, f.Visible, func(o owner, ids ...signing.ID) []string { return o.owned(c, org, ids...) }))
 		f.Visible = nil
 	case f.ProjectID != "":
-		b.anyOf(equal(c, "project_id", f.ProjectID))
+		b.anyOf(ofProjects.owned(c, org, f.ProjectID))
 		f.ProjectID = ""
 	default:
+		b.add("organization_id = ?", text(org))
 		byStatus = len(f.Statuses) > 0 || !tested(f)
 	}
 	if few && len(f.Statuses) > 0 {
@@ -185,7 +188,7 @@ func (x *tx) requestList(ctx context.Context, org signing.ID, f signing.RequestF
 		}
 	}
 	if f.Visible != nil {
-		b.add("(" + strings.Join(visible(c, f.Visible), " OR ") + ")")
+		b.add("(" + strings.Join(visible(c, f.Visible, func(o owner, ids ...signing.ID) []string { return equal(c, o.column, ids...) }), " OR ") + ")")
 	}
 	if f.OriginalID != "" {
 		b.add("original_id = ?", text(f.OriginalID))
@@ -213,16 +216,39 @@ func tested(f signing.RequestFilter) bool {
 	return f.Visible != nil || f.OriginalID != "" || f.SubmitterID != "" || len(f.PolicyIDs) > 0 || f.ProjectID != "" || f.FileName != ""
 }
 
-// visible returns a term for each reason why a request may be seen.
-func visible(c *conditions, v *signing.Visibility) []string {
-	terms := append(equal(c, "project_id", v.Projects...), equal(c, "policy_id", v.Policies...)...)
-	if v.UserID != "" {
-		terms = append(terms, equal(c, "submitter_id", v.UserID)...)
+// owner is a column of requests that names what belongs to an organization, and the table of these.
+type owner struct{ column, table string }
+
+var (
+	ofProjects = owner{"project_id", "projects"}
+	ofPolicies = owner{"policy_id", "policies"}
+	ofUsers    = owner{"submitter_id", "users"}
+)
+
+// owned returns a term column = id for each id. That it is the organization's is asked of the other table, once, because
+// an index that leads with the column does not have the organization of requests.
+func (o owner) owned(c *conditions, org signing.ID, ids ...signing.ID) []string {
+	if len(ids) == 0 {
+		return nil
 	}
-	if len(terms) == 0 {
-		return []string{"1 = 0"} // nothing to see
+	terms, of := make([]string, len(ids)), c.arg(text(org))
+	for i, id := range ids {
+		value := c.arg(text(id))
+		terms[i] = o.column + " = " + value + " AND EXISTS (SELECT 1 FROM " + o.table + " WHERE id = " + value + " AND organization_id = " + of + ")"
 	}
 	return terms
+}
+
+// visible returns a term for each reason why a request may be seen.
+func visible(c *conditions, v *signing.Visibility, terms func(o owner, ids ...signing.ID) []string) []string {
+	reasons := append(terms(ofProjects, v.Projects...), terms(ofPolicies, v.Policies...)...)
+	if v.UserID != "" {
+		reasons = append(reasons, terms(ofUsers, v.UserID)...)
+	}
+	if len(reasons) == 0 {
+		return []string{"1 = 0"} // nothing to see
+	}
+	return reasons
 }
 
 // horizon returns the oldest request above which no branch has more requests than its share of those that are looked at.
