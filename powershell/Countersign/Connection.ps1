@@ -44,7 +44,7 @@ function Resolve-FilePath {
 }
 
 # Opens the connection that the other functions take. Its Client must be disposed of.
-function New-Connection {
+function Open-Connection {
     [CmdletBinding()]
     [OutputType([System.Management.Automation.PSCustomObject])]
     param(
@@ -60,6 +60,9 @@ function New-Connection {
     $organization = Get-Setting -Value $OrganizationId -Parameter 'OrganizationId' -Variable 'COUNTERSIGN_ORGANIZATION'
     $token = Get-Setting -Value $ApiToken -Parameter 'ApiToken' -Variable 'COUNTERSIGN_TOKEN', 'SIGNPATH_API_TOKEN', 'SIGNPATH_CI_USER_TOKEN'
 
+    if ($token -notmatch '^[\x21-\x7e]+$') {
+        throw [System.ArgumentException]::new('-ApiToken is no token: it has blanks, line breaks or letters that no token has. Copy it again.')
+    }
     $address = $null
     if (-not [System.Uri]::TryCreate($url, [System.UriKind]::Absolute, [ref] $address) -or $address.Scheme -notin 'https', 'http') {
         throw [System.ArgumentException]::new("-ApiUrl '$url' is no web address. It looks like https://sign.example.com/Api.")
@@ -146,12 +149,12 @@ function Invoke-Call {
             }
         }
         if ($watch.Elapsed.TotalSeconds + $pause -gt $Connection.ServiceUnavailableTimeout) {
-            $message = '{0}: {1}. Gave up after {2:0} seconds (-ServiceUnavailableTimeoutInSeconds {3}); check -ApiUrl ({4}) and the network, then try again.' -f
-                $Activity, $problem, $watch.Elapsed.TotalSeconds, $Connection.ServiceUnavailableTimeout, $Connection.BaseUri
+            $lines = @('{0}: {1}. Gave up after {2:0} seconds (-ServiceUnavailableTimeoutInSeconds {3}); check -ApiUrl ({4}) and the network, then try again.' -f
+                    $Activity, $problem, $watch.Elapsed.TotalSeconds, $Connection.ServiceUnavailableTimeout, $Connection.BaseUri)
             if ($null -ne $reply) {
-                $message = ((, $message) + (Get-ProblemLine -Text $reply.Text)) -join [System.Environment]::NewLine
+                $lines += @(Get-ProblemLine -Text $reply.Text)
             }
-            throw [System.InvalidOperationException]::new($message)
+            throw [System.InvalidOperationException]::new((Join-Line -Line $lines))
         }
         Write-Warning -Message ('{0}: {1}. Trying again in {2} seconds.' -f $Activity, $problem, $pause)
         Start-Sleep -Seconds $pause
@@ -218,7 +221,7 @@ function Send-Call {
     try {
         if ($Field) {
             [void] $request.Headers.TryAddWithoutValidation('Idempotency-Key', $IdempotencyKey)
-            $request.Content = New-FormContent -Field $Field -Opened $opened
+            $request.Content = ConvertTo-FormContent -Field $Field -Opened $opened
         }
         foreach ($file in $opened) {
             if ($file.Length -ge $call.Length) {
@@ -239,8 +242,14 @@ function Send-Call {
             $location = $response.Headers.Location.AbsoluteUri
         }
         $retryAfter = $null
-        if ($null -ne $response.Headers.RetryAfter -and $null -ne $response.Headers.RetryAfter.Delta) {
-            $retryAfter = [System.Math]::Max(1, [int] $response.Headers.RetryAfter.Delta.TotalSeconds)
+        $advice = $response.Headers.RetryAfter
+        if ($null -ne $advice) {
+            # A number of seconds or a date (RFC 9110, 10.2.3).
+            $delay = $advice.Delta
+            if ($null -eq $delay) {
+                $delay = $advice.Date - [System.DateTimeOffset]::UtcNow
+            }
+            $retryAfter = [int] [System.Math]::Min([int]::MaxValue, [System.Math]::Max(1, [System.Math]::Ceiling($delay.TotalSeconds)))
         }
         $text = ''
         if ($OutputPath -and $response.IsSuccessStatusCode) {
@@ -328,7 +337,7 @@ function Write-TransferProgress {
 }
 
 # Builds a multipart/form-data body (RFC 7578) that reads its files while it is sent. The files are added to Opened.
-function New-FormContent {
+function ConvertTo-FormContent {
     [CmdletBinding()]
     [OutputType([System.Net.Http.MultipartFormDataContent])]
     param(
@@ -391,22 +400,14 @@ function Save-Body {
     $length = $Response.Content.Headers.ContentLength
     $opening = $Response.Content.ReadAsStreamAsync()
     Wait-NetworkTask -Task $opening -Call $Call
-    $buffer = [byte[]]::new($script:CopyBufferLength)
     $target = [System.IO.FileStream]::new($OutputPath, [System.IO.FileMode]::Create, [System.IO.FileAccess]::Write)
     try {
         $Call.Stream = $target
         if ($null -ne $length) {
             $Call.Length = $length
         }
-        while ($true) {
-            $reading = $opening.Result.ReadAsync($buffer, 0, $buffer.Length, $Call.Cancellation.Token)
-            Wait-NetworkTask -Task $reading -Call $Call
-            if ($reading.Result -eq 0) {
-                break
-            }
-            $target.Write($buffer, 0, $reading.Result)
-            Write-TransferProgress -Call $Call
-        }
+        $copying = $opening.Result.CopyToAsync($target, $script:CopyBufferLength, $Call.Cancellation.Token)
+        Wait-NetworkTask -Task $copying -Call $Call
         if ($null -ne $length -and $target.Length -ne $length) {
             throw [System.Net.Http.HttpRequestException]::new(('the file ended after {0} of {1} bytes' -f $target.Length, $length))
         }
@@ -427,7 +428,8 @@ function ConvertFrom-JsonText {
         return $null
     }
     try {
-        $value = ConvertFrom-Json -InputObject $Text
+        # A problem that concerns no single field has an empty name, which no property may have.
+        $value = ConvertFrom-Json -InputObject ($Text -replace '([{,]\s*)""(\s*:)', '$1"request"$2')
     }
     catch {
         return $null # a page of a proxy, perhaps
@@ -481,7 +483,7 @@ function Get-ProblemLine {
     if ($fields -is [System.Management.Automation.PSCustomObject]) {
         foreach ($field in $fields.PSObject.Properties) {
             foreach ($message in @($field.Value)) {
-                $lines += ('  {0}: {1}' -f $field.Name, $message).Replace('  : ', '  ')
+                $lines += '  {0}: {1}' -f $field.Name, $message
             }
         }
     }
@@ -490,6 +492,15 @@ function Get-ProblemLine {
         $lines += "Trace id: $traceId"
     }
     return $lines
+}
+
+# Returns a message of the lines that are not empty.
+function Join-Line {
+    [CmdletBinding()]
+    [OutputType([string])]
+    param([AllowEmptyString()] [string[]] $Line)
+
+    ($Line | Where-Object -FilterScript { $_ }) -join [System.Environment]::NewLine
 }
 
 # Throws unless a reply tells success, with what the server says and what to do next.
@@ -519,5 +530,5 @@ function Assert-Success {
             $lines += 'The artifact is larger than the server accepts.'
         }
     }
-    throw [System.InvalidOperationException]::new((($lines | Where-Object -FilterScript { $_ }) -join [System.Environment]::NewLine))
+    throw [System.InvalidOperationException]::new((Join-Line -Line $lines))
 }

@@ -269,7 +269,7 @@ function Submit-SigningRequest {
     $fields = @()
     if ($Resubmit) {
         $path = 'SigningRequests/Resubmit'
-        $fields += New-TextField -Name 'OriginalSigningRequestId' -Value $OriginalSigningRequestId
+        $fields += ConvertTo-TextField -Name 'OriginalSigningRequestId' -Value $OriginalSigningRequestId
         if ($null -ne $Parameters -and $Parameters.Count -gt 0) {
             Write-Warning -Message '-Parameters have no effect with -Resubmit: the values of the original signing request are kept.'
         }
@@ -282,9 +282,9 @@ function Submit-SigningRequest {
     }
     $fields += @(Get-TextField -Bound $PSBoundParameters -Name @(
             'ProjectSlug', 'SigningPolicySlug', 'ArtifactConfigurationSlug', 'SigningPolicyId', 'ArtifactConfigurationId'))
-    $fields += New-TextField -Name 'Description' -Value $Description
+    $fields += ConvertTo-TextField -Name 'Description' -Value $Description
     if ($InputArtifactPath) {
-        $fields += New-FileField -Name 'Artifact' -Path $InputArtifactPath -Parameter '-InputArtifactPath'
+        $fields += ConvertTo-FileField -Name 'Artifact' -Path $InputArtifactPath -Parameter '-InputArtifactPath'
     }
     elseif ($ArtifactRetrievalLink) {
         $retrieval = @{
@@ -301,7 +301,7 @@ function Submit-SigningRequest {
         $CancellationTimeoutInSeconds = $WaitForCompletionTimeoutInSeconds
     }
     if ($CancellationTimeoutInSeconds -gt 0) {
-        $fields += New-TextField -Name 'CancellationTimeoutInSeconds' -Value "$CancellationTimeoutInSeconds"
+        $fields += ConvertTo-TextField -Name 'CancellationTimeoutInSeconds' -Value "$CancellationTimeoutInSeconds"
     }
 
     if ($WaitForCompletion) {
@@ -327,7 +327,7 @@ function Submit-SigningRequest {
         ServiceUnavailableTimeoutInSeconds       = $ServiceUnavailableTimeoutInSeconds
         UploadAndDownloadRequestTimeoutInSeconds = $UploadAndDownloadRequestTimeoutInSeconds
     }
-    $connection = New-Connection @settings
+    $connection = Open-Connection @settings
     try {
         $id = Invoke-Submission -Connection $connection -Path $path -Field $fields
         $id
@@ -462,7 +462,7 @@ function Get-SignedArtifact {
             ServiceUnavailableTimeoutInSeconds       = $ServiceUnavailableTimeoutInSeconds
             UploadAndDownloadRequestTimeoutInSeconds = $UploadAndDownloadRequestTimeoutInSeconds
         }
-        $connection = New-Connection @settings
+        $connection = Open-Connection @settings
         try {
             $download = @{
                 Connection       = $connection

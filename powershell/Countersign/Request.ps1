@@ -17,7 +17,7 @@ $script:OriginKeys = @(
 )
 
 # Returns a form's field with a text.
-function New-TextField {
+function ConvertTo-TextField {
     [CmdletBinding()]
     [OutputType([System.Management.Automation.PSCustomObject])]
     param(
@@ -29,7 +29,7 @@ function New-TextField {
 }
 
 # Returns a form's field with a file. Parameter is what the caller named the file with.
-function New-FileField {
+function ConvertTo-FileField {
     [CmdletBinding()]
     [OutputType([System.Management.Automation.PSCustomObject])]
     param(
@@ -56,7 +56,7 @@ function Get-TextField {
 
     foreach ($parameter in $Name) {
         if ($Bound.ContainsKey($parameter) -and $Bound[$parameter]) {
-            New-TextField -Name $parameter -Value $Bound[$parameter]
+            ConvertTo-TextField -Name $parameter -Value $Bound[$parameter]
         }
     }
 }
@@ -71,7 +71,7 @@ function Get-ParameterField {
         return
     }
     foreach ($name in ($Parameters.Keys | Sort-Object)) {
-        New-TextField -Name "Parameters.$name" -Value ([string] $Parameters[$name])
+        ConvertTo-TextField -Name "Parameters.$name" -Value ([string] $Parameters[$name])
     }
 }
 
@@ -113,13 +113,13 @@ function Get-OriginField {
             Write-Warning -Message ("-Origin has '{0}', which servers may ignore. Known are: {1}." -f $key, ($script:OriginKeys -join ', '))
         }
         if (-not $key.EndsWith('File', [System.StringComparison]::OrdinalIgnoreCase)) {
-            New-TextField -Name "Origin.$key" -Value $value
+            ConvertTo-TextField -Name "Origin.$key" -Value $value
             continue
         }
-        if (-not $value.StartsWith('@')) {
+        if (-not $value.StartsWith('@', [System.StringComparison]::Ordinal)) {
             throw [System.ArgumentException]::new("-Origin '$key' is a file: write its path after an @, as in '@build/settings.json'.")
         }
-        New-FileField -Name "Origin.$key" -Path $value.Substring(1) -Parameter "-Origin '$key'"
+        ConvertTo-FileField -Name "Origin.$key" -Path $value.Substring(1) -Parameter "-Origin '$key'"
     }
 }
 
@@ -134,18 +134,18 @@ function Get-RetrievalField {
         [AllowNull()] [hashtable] $HttpHeaders
     )
 
-    New-TextField -Name 'ArtifactRetrievalLink.Url' -Value $Url
-    New-TextField -Name 'ArtifactRetrievalLink.FileName' -Value $FileName
+    ConvertTo-TextField -Name 'ArtifactRetrievalLink.Url' -Value $Url
+    ConvertTo-TextField -Name 'ArtifactRetrievalLink.FileName' -Value $FileName
     if ($Sha256Hash) {
-        New-TextField -Name 'ArtifactRetrievalLink.Sha256Hash' -Value $Sha256Hash
+        ConvertTo-TextField -Name 'ArtifactRetrievalLink.Sha256Hash' -Value $Sha256Hash
     }
     if ($null -eq $HttpHeaders) {
         return
     }
     $index = 0
     foreach ($name in ($HttpHeaders.Keys | Sort-Object)) {
-        New-TextField -Name "ArtifactRetrievalLink.HttpHeaders[$index].Key" -Value $name
-        New-TextField -Name "ArtifactRetrievalLink.HttpHeaders[$index].Value" -Value ([string] $HttpHeaders[$name])
+        ConvertTo-TextField -Name "ArtifactRetrievalLink.HttpHeaders[$index].Key" -Value $name
+        ConvertTo-TextField -Name "ArtifactRetrievalLink.HttpHeaders[$index].Value" -Value ([string] $HttpHeaders[$name])
         $index++
     }
 }
@@ -256,7 +256,7 @@ function Get-FailureMessage {
     $failure = Get-JsonProperty -InputObject $Request -Name 'failure'
     $lines += Get-JsonProperty -InputObject $failure -Name 'message'
     $lines += Get-JsonProperty -InputObject $Request -Name 'webLink'
-    return ($lines | Where-Object -FilterScript { $_ }) -join [System.Environment]::NewLine
+    Join-Line -Line $lines
 }
 
 # Throws when a file exists that must not be overwritten, or its folder is missing: before anything is submitted.

@@ -83,6 +83,21 @@ function table(node) {
   );
 }
 
+// What is used of .NET: Type::Member and, of objects, .Method, both with the number of arguments when it is a call.
+function members(root) {
+  return all(root, 'invokation_expression', 'member_access').flatMap((node) => {
+    const call = node.type === 'invokation_expression';
+    const type = child(node, 'type_literal');
+    if (!call && !type) {
+      return [];
+    }
+    const list = child(child(node, 'argument_list'), 'argument_expression_list');
+    const count = call ? `(${list?.namedChildren.length ?? 0})` : '';
+    const owner = type ? `${type.text.slice(1, -1)}::` : '.';
+    return [at(node, `${owner}${child(node, 'member_name')?.text ?? ''}${count}`)];
+  });
+}
+
 function broken(root) {
   const found = [];
   const walk = (node) => {
@@ -108,6 +123,7 @@ for (const file of process.argv.slice(2)) {
     functions: all(root, 'function_statement').map(functionFacts),
     commands: all(root, 'command').map(command),
     strings: all(root, 'string_literal').map((n) => at(n, unquote(n.text))),
+    members: members(root),
     chains: all(root, 'pipeline_chain_tail').map((n) => at(n)),
     // -f directly among a method's arguments: its operands would become arguments.
     looseFormats: all(root, 'format_argument_expression').filter((n) => n.childCount > 1).map((n) => at(n)),
