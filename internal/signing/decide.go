@@ -9,15 +9,21 @@ import (
 
 // Approve records the actor's approval. When it is the last one needed, the request goes on to be signed.
 func (s *Service) Approve(ctx context.Context, a Actor, id ID, comment string) (*Request, error) {
-	return s.decide(ctx, a, id, Approved, comment)
+	return s.decide(ctx, a, id, Approved, comment, "")
+}
+
+// ApproveSeen is Approve for a person who has looked at the request. It is refused as KindConflict when seen, the Binding of the
+// view that she decides on, is no longer the request's.
+func (s *Service) ApproveSeen(ctx context.Context, a Actor, id ID, comment, seen string) (*Request, error) {
+	return s.decide(ctx, a, id, Approved, comment, seen)
 }
 
 // Deny records the actor's refusal, which ends the request.
 func (s *Service) Deny(ctx context.Context, a Actor, id ID, comment string) (*Request, error) {
-	return s.decide(ctx, a, id, Refused, comment)
+	return s.decide(ctx, a, id, Refused, comment, "")
 }
 
-func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision, comment string) (*Request, error) {
+func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision, comment, seen string) (*Request, error) {
 	var v validation
 	v.text("Comment", comment)
 	if err := v.err(); err != nil {
@@ -36,6 +42,9 @@ func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision,
 		approval := &Approval{
 			ID: NewID(), RequestID: r.ID, UserID: a.UserID, UserName: a.Name, Decision: decision, Comment: comment,
 			Binding: binding(r, j.policy, j.certificate), At: s.now(),
+		}
+		if seen != "" && seen != approval.Binding {
+			return Errorf(KindConflict, "The signing policy or its certificate changed since you looked. Check the request again, then decide.")
 		}
 		if err := tx.InsertApproval(ctx, approval); err != nil {
 			return err

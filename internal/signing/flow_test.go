@@ -245,6 +245,34 @@ func TestApprovalsFallBeforeSigning(t *testing.T) {
 	}
 }
 
+// TestApproveSeen: an approver looked at the request before its certificate changed.
+func TestApproveSeen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	r := w.submit(t, "release-signing")
+	w.advance(t, r.ID)
+	seen := func() string {
+		v, err := w.Request(ctx, w.Approver, r.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Binding
+	}
+	before := seen()
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "release-signing", signing.PolicyEdit{CertificateSlug: ptr("test")}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.ApproveSeen(ctx, w.Approver, r.ID, "", before)
+	wantKind(t, err, signing.KindConflict)
+	if v, err := w.Request(ctx, w.Approver, r.ID); err != nil || len(v.Approvals) > 0 {
+		t.Errorf("an approval of what was not seen is kept: %+v, %v", v.Approvals, err)
+	}
+	if got, err := w.ApproveSeen(ctx, w.Approver, r.ID, "", seen()); err != nil || got.Workflow != signing.WorkflowQueuedForProcessing {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

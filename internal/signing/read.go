@@ -14,6 +14,7 @@ type RequestView struct {
 	Approvals         []ApprovalView
 	RequiredApprovals int
 	GivenApprovals    int           // those that count
+	Binding           string        // what an approval now would be bound to
 	Resubmits         []*RequestRow // requests that resubmit this one and that the caller may read
 	May               RequestPermissions
 }
@@ -71,6 +72,7 @@ func (s *Service) fillView(ctx context.Context, tx Tx, a Actor, sc scope, v *Req
 	}
 	final := r.Workflow.Status().Final()
 	current := binding(r, sc.policy, certificate)
+	v.Binding = current
 	if final && len(approvals) > 0 {
 		// What a final request was decided on is history, whatever the policy says now: the last decision was on it.
 		current = approvals[len(approvals)-1].Binding
