@@ -208,7 +208,7 @@ func binding(r *Request, p *Policy, c *Certificate) string {
 		Certificate             ID
 		Leaf                    string
 		Origin                  *Origin
-	}{r.Unsigned.SHA256, string(r.ConfigurationID), r.ConfigurationVersion, r.Parameters, p.ID, p.Version, c.ID, hex.EncodeToString(leaf[:]), r.Origin})
+	}{r.Unsigned.SHA256, string(r.ConfigurationID), r.ConfigurationVersion, r.Parameters, p.ID, p.ApprovalVersion, c.ID, hex.EncodeToString(leaf[:]), r.Origin})
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
 }

@@ -167,7 +167,7 @@ func TestApprovals(t *testing.T) {
 	wantKind(t, err, signing.KindConflict)
 
 	// The policy changes: the approval falls, and the same approver may decide again.
-	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Description: ptr("stricter")}); err != nil {
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Rules: &signing.PolicyRules{RequiredApprovals: 2, StrictConfiguration: true}}); err != nil {
 		t.Fatal(err)
 	}
 	view, err := w.Request(ctx, w.Approver, r.ID)
@@ -183,7 +183,7 @@ func TestApprovals(t *testing.T) {
 		t.Errorf("ended as %s, %+v", got.Workflow, got.Failure)
 	}
 	// What it was decided on stays so when the policy changes once more.
-	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Description: ptr("stricter still")}); err != nil {
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Rules: &signing.PolicyRules{RequiredApprovals: 2, RequireTimestamp: true}}); err != nil {
 		t.Fatal(err)
 	}
 	view, err = w.Request(ctx, w.Approver, r.ID)

@@ -171,15 +171,16 @@ func TestWhoGetsMail(t *testing.T) {
 	}
 	approve(w.Approver)
 	told("one approval")
-	for range 2 { // the second time, no approval is left to fall
-		if _, err := w.EditPolicy(ctx, w.Admin, "app", "mails", signing.PolicyEdit{Description: ptr(string(signing.NewID()))}); err != nil {
+	for _, strict := range []bool{true, false} { // the second time, no approval is left to fall
+		rules := signing.PolicyRules{RequiredApprovals: 2, SubmitterMayNotApprove: true, StrictConfiguration: strict}
+		if _, err := w.EditPolicy(ctx, w.Admin, "app", "mails", signing.PolicyEdit{Rules: &rules}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	told("approval fell while waiting", "approver: ApprovalsFell (Approver)", "second: ApprovalsFell (Approver)")
 	approve(w.Approver, w.Second)
 	told("approved")
-	if _, err := w.EditPolicy(ctx, w.Admin, "app", "mails", signing.PolicyEdit{Description: ptr("changed")}); err != nil {
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "mails", signing.PolicyEdit{Rules: &signing.PolicyRules{RequiredApprovals: 2, SubmitterMayNotApprove: true, StrictConfiguration: true}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowWaitingForApproval {

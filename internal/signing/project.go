@@ -57,6 +57,8 @@ type Policy struct {
 	Rules          PolicyRules `json:"rules"`
 	CreatedAt      time.Time   `json:"createdAt"`
 	Version        int         `json:"version"`
+	// ApprovalVersion counts the changes of what approvers decide on. Approvals are bound to it.
+	ApprovalVersion int `json:"approvalVersion"`
 }
 
 // PolicyRules are a policy's conditions. The zero value is the most permissive policy: no approval, no origin.

@@ -1,7 +1,9 @@
 package signing
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -481,7 +483,7 @@ func (s *Service) CreatePolicy(ctx context.Context, a Actor, project string, e P
 	return policy, nil
 }
 
-// EditPolicy changes a signing policy. Approvals of waiting requests fall, because they were given under other rules.
+// EditPolicy changes a signing policy. When what approvers decide on changes, the approvals of waiting requests fall.
 func (s *Service) EditPolicy(ctx context.Context, a Actor, project, slug string, e PolicyEdit) (*Policy, error) {
 	var (
 		p   *Project
@@ -501,7 +503,17 @@ func (s *Service) EditPolicy(ctx context.Context, a Actor, project, slug string,
 		permit: func(_ Tx, policy *Policy) error {
 			return require(a, OpManagePolicies, scope{project: p, policy: policy})
 		},
-		apply: func(tx Tx, policy *Policy) error { return applyPolicy(ctx, tx, policy, e) },
+		apply: func(tx Tx, policy *Policy) error {
+			was := *policy
+			if err := applyPolicy(ctx, tx, policy, e); err != nil {
+				return err
+			}
+			same, err := sameDecision(was, *policy)
+			if err == nil && !same {
+				policy.ApprovalVersion++
+			}
+			return err
+		},
 		update: func(tx Tx, policy *Policy) error {
 			if err := tx.UpdatePolicy(ctx, policy); err != nil {
 				return taken(err, "Slug", "Another signing policy of the project has the slug '%s' already, or somebody changed this one meanwhile.", policy.Slug)
@@ -519,6 +531,21 @@ func (s *Service) EditPolicy(ctx context.Context, a Actor, project, slug string,
 		version: e.Version, current: func(policy *Policy) int { return policy.Version },
 		object: policyObject,
 	}.run(ctx, s, a)
+}
+
+// sameDecision reports whether approvers decide on the same under both states of a policy: what only names it, who may submit
+// or decide, and what happens after the decision do not count. Whatever else a policy has, or will have, does.
+func sameDecision(was, is Policy) (bool, error) {
+	var raw [2][]byte
+	for i, p := range []Policy{was, is} {
+		p.Slug, p.Name, p.Description, p.Submitters, p.Approvers = "", "", "", nil, nil
+		p.Rules.RetentionDays, p.Rules.Notifications = 0, ""
+		var err error
+		if raw[i], err = json.Marshal(p); err != nil {
+			return false, err
+		}
+	}
+	return bytes.Equal(raw[0], raw[1]), nil
 }
 
 func applyPolicy(ctx context.Context, tx Tx, p *Policy, e PolicyEdit) (err error) {

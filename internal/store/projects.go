@@ -120,12 +120,13 @@ func (x *tx) InsertConfigurationVersion(ctx context.Context, v *signing.Configur
 }
 
 const policyColumns = "id, organization_id, project_id, slug, name, description, active, certificate_id, submitters, approvers, " +
-	"rules, created_at, version"
+	"rules, created_at, version, approval_version"
 
 func scanPolicy(s scanner) (*signing.Policy, error) {
 	p := &signing.Policy{}
 	return p, s.Scan(&p.ID, &p.OrganizationID, &p.ProjectID, &p.Slug, &p.Name, &p.Description, &p.Active, &p.CertificateID,
-		jsonColumn{&p.Submitters}, jsonColumn{&p.Approvers}, jsonColumn{&p.Rules}, timeColumn{&p.CreatedAt}, &p.Version)
+		jsonColumn{&p.Submitters}, jsonColumn{&p.Approvers}, jsonColumn{&p.Rules}, timeColumn{&p.CreatedAt}, &p.Version,
+		&p.ApprovalVersion)
 }
 
 func (x *tx) Policy(ctx context.Context, org, id signing.ID) (*signing.Policy, error) {
@@ -158,15 +159,16 @@ func (x *tx) Policies(ctx context.Context, org signing.ID, filter signing.Policy
 func (x *tx) InsertPolicy(ctx context.Context, p *signing.Policy) error {
 	p.Version = 1
 	return x.q.insert(ctx, "A signing policy with this slug exists in the project.",
-		"INSERT INTO policies ("+policyColumns+", slug_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+		"INSERT INTO policies ("+policyColumns+", slug_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
 		text(p.ID), text(p.OrganizationID), text(p.ProjectID), p.Slug, p.Name, p.Description, p.Active, text(p.CertificateID),
-		encode(p.Submitters), encode(p.Approvers), encode(p.Rules), micros(p.CreatedAt), p.Version, fold(p.Slug))
+		encode(p.Submitters), encode(p.Approvers), encode(p.Rules), micros(p.CreatedAt), p.Version,
+		p.ApprovalVersion, fold(p.Slug))
 }
 
 func (x *tx) UpdatePolicy(ctx context.Context, p *signing.Policy) error {
 	return x.q.update(ctx, "signing policy", &p.Version, "UPDATE policies SET slug = $1, slug_key = $2, name = $3, "+
 		"description = $4, active = $5, certificate_id = $6, submitters = $7, approvers = $8, rules = $9, "+
-		"version = version + 1 WHERE id = $10 AND organization_id = $11 AND version = $12",
+		"approval_version = $10, version = version + 1 WHERE id = $11 AND organization_id = $12 AND version = $13",
 		p.Slug, fold(p.Slug), p.Name, p.Description, p.Active, text(p.CertificateID), encode(p.Submitters), encode(p.Approvers),
-		encode(p.Rules), text(p.ID), text(p.OrganizationID), p.Version)
+		encode(p.Rules), p.ApprovalVersion, text(p.ID), text(p.OrganizationID), p.Version)
 }

@@ -577,7 +577,7 @@ func testPolicies(t *testing.T, e *env) {
 	}), signing.KindNotFound)
 	checkUpdate(e, load, func(p *signing.Policy) *int { return &p.Version },
 		func(p *signing.Policy) {
-			p.Slug, p.Active, p.Rules, p.Approvers, p.Submitters = "bbb", false, signing.PolicyRules{}, p.Submitters, nil
+			p.Slug, p.Active, p.Rules, p.Approvers, p.Submitters, p.ApprovalVersion = "bbb", false, signing.PolicyRules{}, p.Submitters, nil, 7
 		},
 		func(tx signing.Tx, p *signing.Policy) error { return tx.UpdatePolicy(ctx, p) })
 	e.want(signing.KindInvalid, func(tx signing.Tx) error {
