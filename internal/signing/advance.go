@@ -421,13 +421,12 @@ func (s *Service) grant(ctx context.Context, j *job, plan *artifact.Plan) (*gran
 		if j.policy.Rules.RequireTimestamp && s.stamps == nil {
 			return s.failLocked(ctx, tx, r, &Failure{Code: "Timestamp", Message: "The signing policy requires a timestamp, but this server has no timestamp authority configured (--timestamp)."})
 		}
-		given, err := validApprovals(ctx, tx, r, j.policy, j.certificate)
+		ballot, err := readBallot(ctx, tx, r, j.policy, j.certificate)
 		if err != nil {
 			return err
 		}
-		if given < j.policy.Rules.RequiredApprovals {
-			// The policy or certificate changed after the approvals: ask again.
-			return s.reopenApproval(ctx, tx, r, given, j.policy.Rules.RequiredApprovals)
+		if ballot.given() < ballot.required {
+			return s.reopen(ctx, tx, ballot)
 		}
 		if chain, err = parseChain(j.certificate.Chain); err != nil {
 			return s.failLocked(ctx, tx, r, &Failure{Code: "Certificate", Message: "The certificate's chain cannot be read: " + err.Error()})

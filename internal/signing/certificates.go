@@ -185,16 +185,9 @@ func (s *Service) ImportPFX(ctx context.Context, a Actor, n NewCertificate, pfx 
 // holds the key of: a CSR's first one, or a renewal. Missing intermediate certificates are taken from the
 // organization's other chains.
 func (s *Service) UploadCertificate(ctx context.Context, a Actor, slug string, file []byte) (*Certificate, error) {
-	var was Certificate
 	return edit[Certificate]{
-		event: "Certificate.Uploaded",
-		load: func(tx Tx) (*Certificate, error) {
-			c, err := tx.CertificateBySlug(ctx, a.OrganizationID, slug)
-			if err == nil {
-				was = *c
-			}
-			return c, err
-		},
+		event:  "Certificate.Uploaded",
+		load:   func(tx Tx) (*Certificate, error) { return tx.CertificateBySlug(ctx, a.OrganizationID, slug) },
 		permit: func(Tx, *Certificate) error { return require(a, OpManageCertificates, scope{}) },
 		apply: func(tx Tx, c *Certificate) error {
 			if len(file) > maxChain {
@@ -223,19 +216,7 @@ func (s *Service) UploadCertificate(ctx context.Context, a Actor, slug string, f
 			return nil
 		},
 		update: func(tx Tx, c *Certificate) error {
-			if err := tx.UpdateCertificate(ctx, c); err != nil {
-				return err
-			}
-			policies, err := tx.Policies(ctx, a.OrganizationID, PolicyFilter{CertificateID: c.ID})
-			if err != nil {
-				return err
-			}
-			for _, p := range policies {
-				if err := s.approvalsFell(ctx, tx, a, p, p, &was, c); err != nil {
-					return err
-				}
-			}
-			return nil
+			return s.recounting(ctx, tx, a, func() error { return tx.UpdateCertificate(ctx, c) })
 		},
 		current: func(c *Certificate) int { return c.Version },
 		object:  certificateObject,

@@ -3,7 +3,6 @@ package signing
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -31,8 +30,11 @@ func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision,
 	}
 	var r *Request
 	err := s.store.Tx(ctx, func(tx Tx) (err error) {
-		r, err = tx.LockRequest(ctx, a.OrganizationID, id)
-		if err != nil {
+		// Nobody changes what is decided on, or who may decide, until the decision is stored.
+		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil {
+			return err
+		}
+		if r, err = tx.LockRequest(ctx, a.OrganizationID, id); err != nil {
 			return err
 		}
 		j, err := s.decidable(ctx, tx, a, r)
@@ -49,7 +51,7 @@ func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision,
 		if err := tx.InsertApproval(ctx, approval); err != nil {
 			return err
 		}
-		given, err := validApprovals(ctx, tx, r, j.policy, j.certificate)
+		ballot, err := readBallot(ctx, tx, r, j.policy, j.certificate)
 		if err != nil {
 			return err
 		}
@@ -58,7 +60,7 @@ func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision,
 		case decision == Refused:
 			event = "SigningRequest.Denied"
 			s.finish(r, WorkflowDenied, nil)
-		case given >= j.policy.Rules.RequiredApprovals:
+		case ballot.given() >= ballot.required:
 			r.Workflow = WorkflowQueuedForProcessing
 			r.Tries, r.Unfinished = 0, 0
 			r.WakeAt = s.wakeAt(r, s.limits.Wake)
@@ -76,7 +78,7 @@ func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision,
 		}
 		return s.record(ctx, tx, a, event, requestObject(r), map[string]any{
 			"comment": comment, "binding": approval.Binding, "sha256": r.Unsigned.SHA256,
-			"approvals": given, "requiredApprovals": j.policy.Rules.RequiredApprovals,
+			"approvals": ballot.given(), "requiredApprovals": ballot.required,
 		})
 	})
 	if err != nil {
@@ -95,98 +97,14 @@ func (s *Service) decidable(ctx context.Context, tx Tx, a Actor, r *Request) (*j
 	if err := requireVisible(a, sc, OpApprove); err != nil {
 		return nil, err
 	}
-	if r.Workflow != WorkflowWaitingForApproval {
-		return nil, Errorf(KindConflict, "The signing request does not wait for approval; it is %s.", r.Workflow)
-	}
-	if r.CancelAt != nil && !s.now().Before(*r.CancelAt) {
-		return nil, Errorf(KindConflict, "The signing request's cancellation timeout passed; submit it again.")
-	}
-	if j.policy.Rules.SubmitterMayNotApprove && r.SubmitterID == a.UserID {
-		return nil, Errorf(KindForbidden, "Signing policy '%s' does not let the submitter decide on a signing request; another approver has to.", j.policy.Slug)
-	}
-	earlier, err := tx.Approvals(ctx, r.ID)
+	decisions, err := tx.Approvals(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
-	current := binding(r, j.policy, j.certificate)
-	if slices.ContainsFunc(earlier, func(p *Approval) bool { return p.UserID == a.UserID && p.Binding == current }) {
-		return nil, Errorf(KindConflict, "You already decided on this signing request; another approver has to.")
+	if err := s.undecided(a, r, j.policy, binding(r, j.policy, j.certificate), decisions); err != nil {
+		return nil, err
 	}
 	return j, nil
-}
-
-// validApprovals counts the users whose approval is bound to the request as it is now.
-func validApprovals(ctx context.Context, tx Tx, r *Request, p *Policy, c *Certificate) (int, error) {
-	approvals, err := tx.Approvals(ctx, r.ID)
-	if err != nil {
-		return 0, err
-	}
-	return countApprovals(approvals, binding(r, p, c)), nil
-}
-
-func countApprovals(approvals []*Approval, current string) int {
-	users := map[ID]bool{}
-	for _, a := range approvals {
-		if a.Decision == Approved && a.Binding == current {
-			users[a.UserID] = true
-		}
-	}
-	return len(users)
-}
-
-// reopenApproval sends a request back to its approvers because what they approved has changed.
-func (s *Service) reopenApproval(ctx context.Context, tx Tx, r *Request, given, required int) error {
-	r.Workflow = WorkflowWaitingForApproval
-	r.Tries, r.Unfinished, r.LeaseUntil, r.WakeAt = 0, 0, nil, r.CancelAt
-	if err := tx.UpdateRequest(ctx, r); err != nil {
-		return err
-	}
-	return s.recordFallen(ctx, tx, Countersign(r.OrganizationID), r, given, required)
-}
-
-// approvalsFell tells the approvers of requests that wait under a policy, and have approvals already, that those no longer
-// count, because the policy or its certificate is not what it was.
-func (s *Service) approvalsFell(ctx context.Context, tx Tx, a Actor, was, is *Policy, wasCertificate, isCertificate *Certificate) error {
-	filter := RequestFilter{PolicyIDs: []ID{is.ID}, Statuses: []Status{WaitingForApproval}, Limit: maxPage}
-	for more := true; more; more = filter.After != "" {
-		rows, next, err := tx.RequestRows(ctx, is.OrganizationID, filter)
-		if err != nil {
-			return err
-		}
-		filter.After = next
-		for _, row := range rows {
-			r, err := tx.LockRequest(ctx, row.OrganizationID, row.ID)
-			if err != nil {
-				return err
-			}
-			before := binding(r, was, wasCertificate)
-			if r.Workflow != WorkflowWaitingForApproval || before == binding(r, is, isCertificate) {
-				continue
-			}
-			approvals, err := tx.Approvals(ctx, r.ID)
-			if err != nil {
-				return err
-			}
-			given := countApprovals(approvals, before)
-			if given == 0 {
-				continue
-			}
-			if err := s.recordFallen(ctx, tx, a, r, given, is.Rules.RequiredApprovals); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (s *Service) recordFallen(ctx context.Context, tx Tx, a Actor, r *Request, given, required int) error {
-	const reason = "The signing policy or its certificate changed after the approvals."
-	if err := s.announce(ctx, tx, r, EventApprovalsFell, a, reason); err != nil {
-		return err
-	}
-	return s.record(ctx, tx, a, "SigningRequest.ApprovalsFell", requestObject(r), map[string]any{
-		"reason": reason, "approvals": given, "requiredApprovals": required,
-	})
 }
 
 // Cancel ends a request that is not final. A signature being made meanwhile is thrown away.

@@ -280,7 +280,9 @@ func (s *Service) EditUser(ctx context.Context, a Actor, id ID, e UserEdit) (*Us
 			return inUse(fmt.Sprintf("User '%s'", u.Name), uses, "Give these policies other users first."+evenSo)
 		},
 		update: func(tx Tx, u *User) error {
-			return taken(tx.UpdateUser(ctx, u), emailOrName(u), "Another user has this %s already, or somebody changed the user meanwhile.", strings.ToLower(emailOrName(u)))
+			return s.recounting(ctx, tx, a, func() error { // who is deactivated approves no more
+				return taken(tx.UpdateUser(ctx, u), emailOrName(u), "Another user has this %s already, or somebody changed the user meanwhile.", strings.ToLower(emailOrName(u)))
+			})
 		},
 		version: e.Version, current: func(u *User) int { return u.Version },
 		object: userObject,
@@ -370,7 +372,9 @@ func (s *Service) EditGroup(ctx context.Context, a Actor, id ID, e GroupEdit) (*
 		permit: func(Tx, *Group) error { return require(a, OpManageUsers, scope{}) },
 		apply:  func(tx Tx, g *Group) error { return applyGroup(ctx, tx, a, g, e) },
 		update: func(tx Tx, g *Group) error {
-			return taken(tx.UpdateGroup(ctx, g), "Name", "Another group has this name already, or somebody changed the group meanwhile.")
+			return s.recounting(ctx, tx, a, func() error { // who left approves no more
+				return taken(tx.UpdateGroup(ctx, g), "Name", "Another group has this name already, or somebody changed the group meanwhile.")
+			})
 		},
 		version: e.Version, current: func(g *Group) int { return g.Version },
 		object: groupObject,

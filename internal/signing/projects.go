@@ -485,20 +485,14 @@ func (s *Service) CreatePolicy(ctx context.Context, a Actor, project string, e P
 
 // EditPolicy changes a signing policy. When what approvers decide on changes, the approvals of waiting requests fall.
 func (s *Service) EditPolicy(ctx context.Context, a Actor, project, slug string, e PolicyEdit) (*Policy, error) {
-	var (
-		p   *Project
-		was Policy
-	)
+	var p *Project
 	return edit[Policy]{
 		event: "SigningPolicy.Edited",
 		load: func(tx Tx) (policy *Policy, err error) {
 			if p, err = s.visibleProject(ctx, tx, a, project); err != nil {
 				return nil, err
 			}
-			if policy, err = tx.PolicyBySlug(ctx, a.OrganizationID, p.ID, slug); err == nil {
-				was = *policy
-			}
-			return policy, err
+			return tx.PolicyBySlug(ctx, a.OrganizationID, p.ID, slug)
 		},
 		permit: func(_ Tx, policy *Policy) error {
 			return require(a, OpManagePolicies, scope{project: p, policy: policy})
@@ -515,18 +509,9 @@ func (s *Service) EditPolicy(ctx context.Context, a Actor, project, slug string,
 			return err
 		},
 		update: func(tx Tx, policy *Policy) error {
-			if err := tx.UpdatePolicy(ctx, policy); err != nil {
-				return taken(err, "Slug", "Another signing policy of the project has the slug '%s' already, or somebody changed this one meanwhile.", policy.Slug)
-			}
-			before, err := tx.Certificate(ctx, a.OrganizationID, was.CertificateID)
-			if err != nil {
-				return err
-			}
-			after, err := tx.Certificate(ctx, a.OrganizationID, policy.CertificateID)
-			if err != nil {
-				return err
-			}
-			return s.approvalsFell(ctx, tx, a, &was, policy, before, after)
+			return s.recounting(ctx, tx, a, func() error {
+				return taken(tx.UpdatePolicy(ctx, policy), "Slug", "Another signing policy of the project has the slug '%s' already, or somebody changed this one meanwhile.", policy.Slug)
+			})
 		},
 		version: e.Version, current: func(policy *Policy) int { return policy.Version },
 		object: policyObject,

@@ -62,28 +62,23 @@ func (s *Service) fillView(ctx context.Context, tx Tx, a Actor, sc scope, v *Req
 	if v.Verifications, err = tx.Verifications(ctx, r.ID); err != nil {
 		return err
 	}
-	approvals, err := tx.Approvals(ctx, r.ID)
-	if err != nil {
-		return err
-	}
 	certificate, err := tx.Certificate(ctx, r.OrganizationID, sc.policy.CertificateID)
 	if err != nil {
 		return err
 	}
+	ballot, err := readBallot(ctx, tx, r, sc.policy, certificate)
+	if err != nil {
+		return err
+	}
+	v.Binding = ballot.binding
 	final := r.Workflow.Status().Final()
-	current := binding(r, sc.policy, certificate)
-	v.Binding = current
-	if final && len(approvals) > 0 {
-		// What a final request was decided on is history, whatever the policy says now: the last decision was on it.
-		current = approvals[len(approvals)-1].Binding
+	if final {
+		ballot.close()
 	}
-	decided := false
-	for _, ap := range approvals {
-		counts := ap.Binding == current
-		decided = decided || counts && ap.UserID == a.UserID
-		v.Approvals = append(v.Approvals, ApprovalView{Approval: *ap, Counts: counts})
+	for _, d := range ballot.decisions {
+		v.Approvals = append(v.Approvals, ApprovalView{Approval: *d, Counts: ballot.counts(d)})
 	}
-	v.GivenApprovals = countApprovals(approvals, current)
+	v.GivenApprovals = ballot.given()
 	resubmits, err := tx.Resubmits(ctx, r.OrganizationID, r.ID)
 	if err != nil {
 		return err
@@ -102,8 +97,7 @@ func (s *Service) fillView(ctx context.Context, tx Tx, a Actor, sc scope, v *Req
 		return p.Active && allowed(a, OpSubmit, scope{project: sc.project, policy: p})
 	})
 	v.May = RequestPermissions{
-		Approve: r.Workflow == WorkflowWaitingForApproval && allowed(a, OpApprove, sc) && !decided &&
-			!(sc.policy.Rules.SubmitterMayNotApprove && r.SubmitterID == a.UserID),
+		Approve:  allowed(a, OpApprove, sc) && s.undecided(a, r, sc.policy, ballot.binding, ballot.decisions) == nil,
 		Cancel:   !final && allowed(a, OpCancel, sc),
 		Download: allowed(a, OpReadArtifact, sc),
 		Resubmit: r.Workflow == WorkflowCompleted && again,
@@ -188,9 +182,8 @@ func (s *Service) Requests(ctx context.Context, a Actor, q RequestQuery) (*Page[
 		if err := narrow(ctx, tx, a, q, &filter); err != nil {
 			return err
 		}
-		if q.AwaitingMe && len(filter.PolicyIDs) == 0 {
-			page = Page[*RequestRow]{}
-			return nil
+		if q.AwaitingMe {
+			return s.awaiting(ctx, tx, a, filter, &page)
 		}
 		var err error
 		page.Items, page.Next, err = tx.RequestRows(ctx, a.OrganizationID, filter)
@@ -200,6 +193,70 @@ func (s *Service) Requests(ctx context.Context, a Actor, q RequestQuery) (*Page[
 		return nil, err
 	}
 	return &page, nil
+}
+
+// awaiting fills a page with those requests of the filter's policies, of which the actor is an approver, that she can decide
+// on now: not her own where that is ruled out, and those that she decided on again when her decision fell.
+func (s *Service) awaiting(ctx context.Context, tx Tx, a Actor, f RequestFilter, page *Page[*RequestRow]) error {
+	*page = Page[*RequestRow]{}
+	if len(f.PolicyIDs) == 0 {
+		return nil
+	}
+	const lookups = 10 // for a page, so that a long list of what she decided on costs no more
+	policies, certificates := map[ID]*Policy{}, map[ID]*Certificate{}
+	wanted := f.Limit
+	for range lookups {
+		rows, next, err := tx.RequestRows(ctx, a.OrganizationID, f)
+		if err != nil {
+			return err
+		}
+		ids := make([]ID, len(rows))
+		for i, r := range rows {
+			ids[i] = r.ID
+		}
+		decisions, err := tx.DecisionsOf(ctx, a.UserID, ids)
+		if err != nil {
+			return err
+		}
+		for i, r := range rows {
+			p, c, err := ruling(ctx, tx, r, policies, certificates)
+			if err != nil {
+				return err
+			}
+			own := slices.DeleteFunc(slices.Clone(decisions), func(d *Approval) bool { return d.RequestID != r.ID })
+			if s.undecided(a, &r.Request, p, binding(&r.Request, p, c), own) != nil {
+				continue
+			}
+			if page.Items = append(page.Items, r); len(page.Items) == wanted {
+				if i < len(rows)-1 || next != "" {
+					page.Next = r.ID
+				}
+				return nil
+			}
+		}
+		if f.After, page.Next = next, next; next == "" {
+			return nil
+		}
+		f.Limit = maxPage
+	}
+	return nil
+}
+
+// ruling returns the policy and the certificate of a request, reading each once.
+func ruling(ctx context.Context, tx Tx, r *RequestRow, policies map[ID]*Policy, certificates map[ID]*Certificate) (p *Policy, c *Certificate, err error) {
+	if p = policies[r.PolicyID]; p == nil {
+		if p, err = tx.Policy(ctx, r.OrganizationID, r.PolicyID); err != nil {
+			return nil, nil, err
+		}
+		policies[p.ID] = p
+	}
+	if c = certificates[p.CertificateID]; c == nil {
+		if c, err = tx.Certificate(ctx, r.OrganizationID, p.CertificateID); err != nil {
+			return nil, nil, err
+		}
+		certificates[c.ID] = c
+	}
+	return p, c, nil
 }
 
 // narrow resolves slugs and limits the filter to what the actor may read.
@@ -242,7 +299,7 @@ func narrow(ctx context.Context, tx Tx, a Actor, q RequestQuery, f *RequestFilte
 				f.PolicyIDs = append(f.PolicyIDs, p.ID)
 			}
 		}
-		f.Statuses, f.NotDecidedBy = []Status{WaitingForApproval}, a.UserID
+		f.Statuses = []Status{WaitingForApproval}
 		return nil
 	}
 	v := &Visibility{UserID: a.UserID}

@@ -172,7 +172,11 @@ type RequestTx interface {
 	BlobInUse(ctx context.Context, blob BlobID) (bool, error)
 
 	Approvals(ctx context.Context, request ID) ([]*Approval, error) // oldest first
-	InsertApproval(ctx context.Context, a *Approval) error          // KindConflict: this user decided on this binding before
+	// PartlyApproved returns an organization's requests that wait for approval and have a decision already, by id.
+	PartlyApproved(ctx context.Context, org ID) ([]*Request, error)
+	// DecisionsOf returns a user's decisions on these requests.
+	DecisionsOf(ctx context.Context, user ID, requests []ID) ([]*Approval, error)
+	InsertApproval(ctx context.Context, a *Approval) error // KindConflict: this user decided on this binding before
 	Verifications(ctx context.Context, request ID) ([]Verification, error)
 	PutVerifications(ctx context.Context, request ID, v []Verification) error // replaces all
 	ResolvedArtifact(ctx context.Context, request ID) (*ResolvedArtifact, error)
@@ -202,7 +206,6 @@ type RequestFilter struct {
 	CreatedFrom    *time.Time
 	CreatedBefore  *time.Time
 	FileName       string // contained in the artifact's file name, without regard to case
-	NotDecidedBy   ID     // leaves out requests on which the user already decided
 	After          ID     // keyset paging: only requests older than this one
 	Limit          int
 	Look           int // how many requests are looked at for a page, about; 0 leaves it to the store

@@ -3,6 +3,7 @@ package signing
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -69,16 +70,15 @@ func expand(subjects []Subject, groups map[ID]*Group) map[ID]bool {
 	return users
 }
 
-// count returns how many active users are among the subjects, directly and through groups.
-func (d directory) count(subjects []Subject) int {
-	n := 0
-	for id := range expand(subjects, d.groups) {
-		if d.active[id] {
-			n++
-		}
-	}
-	return n
+// members returns the active users among the subjects, directly and through groups.
+func (d directory) members(subjects []Subject) map[ID]bool {
+	users := expand(subjects, d.groups)
+	maps.DeleteFunc(users, func(id ID, _ bool) bool { return !d.active[id] })
+	return users
 }
+
+// count returns how many active users are among the subjects, directly and through groups.
+func (d directory) count(subjects []Subject) int { return len(d.members(subjects)) }
 
 // cycle returns the path on which a group with these members contains itself, from the group to itself; nil when it does not.
 func cycle(g *Group, members []Subject, groups map[ID]*Group) []string {

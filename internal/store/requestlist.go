@@ -205,9 +205,6 @@ func (x *tx) requestList(ctx context.Context, org signing.ID, f signing.RequestF
 	if f.FileName != "" {
 		b.add(`unsigned_name_key LIKE ? ESCAPE '\'`, "%"+likeEscaper.Replace(fold(f.FileName))+"%")
 	}
-	if f.NotDecidedBy != "" {
-		b.add("NOT EXISTS (SELECT 1 FROM approvals a WHERE a.request_id = r.id AND a.user_id = ?)", text(f.NotDecidedBy))
-	}
 	return b, horizon, nil
 }
 

@@ -146,11 +146,28 @@ func (x *tx) BlobInUse(ctx context.Context, blob signing.BlobID) (bool, error) {
 
 const approvalColumns = "id, request_id, user_id, user_name, decision, comment, binding, at"
 
+func scanApproval(s scanner) (*signing.Approval, error) {
+	a := &signing.Approval{}
+	return a, s.Scan(&a.ID, &a.RequestID, &a.UserID, &a.UserName, &a.Decision, &a.Comment, &a.Binding, timeColumn{&a.At})
+}
+
 func (x *tx) Approvals(ctx context.Context, request signing.ID) ([]*signing.Approval, error) {
-	return list(ctx, x.q, func(s scanner) (*signing.Approval, error) {
-		a := &signing.Approval{}
-		return a, s.Scan(&a.ID, &a.RequestID, &a.UserID, &a.UserName, &a.Decision, &a.Comment, &a.Binding, timeColumn{&a.At})
-	}, "SELECT "+approvalColumns+" FROM approvals WHERE request_id = $1 ORDER BY at, id", text(request))
+	return list(ctx, x.q, scanApproval, "SELECT "+approvalColumns+" FROM approvals WHERE request_id = $1 ORDER BY at, id", text(request))
+}
+
+func (x *tx) PartlyApproved(ctx context.Context, org signing.ID) ([]*signing.Request, error) {
+	return list(ctx, x.q, scanRequest, "SELECT "+requestColumns+" FROM requests r WHERE organization_id = $1 AND status = $2 "+
+		"AND EXISTS (SELECT 1 FROM approvals a WHERE a.request_id = r.id) ORDER BY id", text(org), text(signing.WaitingForApproval))
+}
+
+func (x *tx) DecisionsOf(ctx context.Context, user signing.ID, requests []signing.ID) ([]*signing.Approval, error) {
+	if len(requests) == 0 {
+		return nil, nil
+	}
+	var c conditions
+	c.add("user_id = ?", text(user))
+	c.add(in(&c, "request_id", requests))
+	return list(ctx, x.q, scanApproval, "SELECT "+approvalColumns+" FROM approvals WHERE "+c.where(), c.args...)
 }
 
 func (x *tx) InsertApproval(ctx context.Context, a *signing.Approval) error {

@@ -1,0 +1,264 @@
+package signing_test
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/countersign-dev/countersign/internal/signing"
+	"github.com/countersign-dev/countersign/internal/store/pgtest"
+)
+
+// stricter changes of the policy "two-eyes" what approvers decide on.
+func (w *world) stricter(t *testing.T) {
+	p, err := w.Project(t.Context(), w.Admin, "app")
+	if err == nil {
+		i := slices.IndexFunc(p.Policies, func(p *signing.Policy) bool { return p.Slug == "two-eyes" })
+		rules := p.Policies[i].Rules
+		rules.StrictConfiguration = !rules.StrictConfiguration
+		_, err = w.EditPolicy(t.Context(), w.Admin, "app", "two-eyes", signing.PolicyEdit{Rules: &rules})
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWhatWaitsForMe: the list of what waits for an approver has exactly what she can decide on.
+func TestWhatWaitsForMe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	waits := func(a signing.Actor, limit int) (ids []signing.ID) {
+		t.Helper()
+		for q := (signing.RequestQuery{AwaitingMe: true, Limit: limit}); ; {
+			page, err := w.Requests(ctx, a, q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page.Items) > limit {
+				t.Fatalf("%d requests on a page of %d", len(page.Items), limit)
+			}
+			for _, r := range page.Items {
+				view, err := w.Request(ctx, a, r.ID)
+				if err != nil || !view.May.Approve {
+					t.Errorf("%s is in the list, and its page does not offer to decide: %v", r.ID, err)
+				}
+				ids = append(ids, r.ID)
+			}
+			if q.After = page.Next; q.After == "" {
+				return ids
+			}
+		}
+	}
+	var all []signing.ID // newest first
+	for range 7 {
+		r := w.submit(t, "two-eyes")
+		w.advance(t, r.ID)
+		all = slices.Insert(all, 0, r.ID)
+	}
+	ownRelease := w.submit(t, "release-signing") // whose submitter, an approver, may not approve
+	w.advance(t, ownRelease.ID)
+	timed := w.submit(t, "two-eyes", func(s *signing.Submission) { s.CancellationTimeout = time.Minute })
+	w.advance(t, timed.ID)
+	w.clock.advance(2 * time.Minute)
+	withRelease := slices.Insert(slices.Clone(all), 0, ownRelease.ID)
+	if d := cmp.Diff(withRelease, waits(w.Approver, 3)); d != "" {
+		t.Errorf("approver (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(all, waits(w.CI, 100)); d != "" {
+		t.Errorf("CI user (-want +got):\n%s", d)
+	}
+	if got := waits(w.Stranger, 3); len(got) != 0 {
+		t.Errorf("a stranger is asked about %v", got)
+	}
+	decided := slices.Concat(all[1:5], all[6:])
+	for _, id := range decided {
+		if _, err := w.Approve(ctx, w.CI, id, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for limit := range 3 {
+		if d := cmp.Diff([]signing.ID{all[0], all[5]}, waits(w.CI, limit+1)); d != "" {
+			t.Errorf("after decisions, pages of %d (-want +got):\n%s", limit+1, d)
+		}
+	}
+	w.stricter(t)
+	if d := cmp.Diff(all, waits(w.CI, 2)); d != "" {
+		t.Errorf("after the decisions fell (-want +got):\n%s", d)
+	}
+}
+
+// TestApproversWhoLeave: an approval counts as long as who gave it is an approver, and active.
+func TestApproversWhoLeave(t *testing.T) {
+	t.Parallel()
+	o := &outside{}
+	w := newWorld(t, withMessages(o))
+	ctx := t.Context()
+	g, err := w.CreateGroup(ctx, w.Admin, signing.GroupEdit{Name: ptr("releasers"), Members: ptr([]signing.Subject{user(w.Approver.UserID), user(w.Stranger.UserID)})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Approvers: ptr([]signing.Subject{group(g.ID), user(w.Second.UserID)})}); err != nil {
+		t.Fatal(err)
+	}
+	w.Approver.Groups = []signing.ID{g.ID}
+	r := w.submit(t, "two-eyes")
+	w.advance(t, r.ID)
+	w.deliverAll(t)
+	o.letters()
+	approve := func(a signing.Actor) {
+		t.Helper()
+		if _, err := w.Approve(ctx, a, r.ID, "fine"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	members := func(ids ...signing.ID) {
+		t.Helper()
+		var list []signing.Subject
+		for _, id := range ids {
+			list = append(list, user(id))
+		}
+		if _, err := w.EditGroup(ctx, w.Admin, g.ID, signing.GroupEdit{Members: &list}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	active := func(id signing.ID, active bool) {
+		t.Helper()
+		if _, err := w.EditUser(ctx, w.Admin, id, signing.UserEdit{Active: &active, EvenIfInUse: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	given := func(what string, want int, letters ...string) {
+		t.Helper()
+		v, err := w.Request(ctx, w.Admin, r.ID)
+		if err != nil || v.GivenApprovals != want {
+			t.Errorf("%s: %d approvals count, want %d, %v", what, v.GivenApprovals, want, err)
+		}
+		w.deliverAll(t)
+		if d := cmp.Diff(letters, o.letters()); d != "" {
+			t.Errorf("%s: mails (-want +got):\n%s", what, d)
+		}
+	}
+	approve(w.Approver)
+	given("approved", 1)
+	members(w.Approver.UserID)
+	given("somebody else left", 1)
+	members(w.Stranger.UserID)
+	given("she left", 0, "second: ApprovalsFell (Approver)", "stranger: ApprovalsFell (Approver)")
+	if events := w.events(t, r.ID); events[len(events)-1] != "ApprovalsFell" {
+		t.Errorf("audit entries %v", events)
+	}
+	approve(w.Second)
+	if got := w.status(t, r.ID).Workflow; got != signing.WorkflowWaitingForApproval {
+		t.Fatalf("with one approval that counts, it is %s", got)
+	}
+	given("another approved", 1)
+	members(w.Stranger.UserID, w.Approver.UserID)
+	given("she came back", 2)
+	active(w.Approver.UserID, false)
+	given("she was deactivated", 1, "stranger: ApprovalsFell (Approver)")
+	w.Stranger.Groups = []signing.ID{g.ID}
+	approve(w.Stranger)
+	if got := w.status(t, r.ID).Workflow; got != signing.WorkflowQueuedForProcessing {
+		t.Fatalf("with two approvals that count, it is %s", got)
+	}
+	active(w.Second.UserID, false) // between the last approval and the signature
+	if got := w.advance(t, r.ID).Workflow; got != signing.WorkflowWaitingForApproval {
+		t.Errorf("signed with an approval of somebody who was deactivated: %s", got)
+	}
+	given("sent back", 1) // nobody is left to ask
+	active(w.Approver.UserID, true)
+	w.Approver.Groups = []signing.ID{g.ID}
+	given("she is active again", 2)
+}
+
+// TestDecisionRaces makes decisions at the same time, and changes of what is decided on.
+func TestDecisionRaces(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(t *testing.T) *world{
+		"SQLite": func(t *testing.T) *world { return newWorld(t) },
+		"PostgreSQL": func(t *testing.T) *world {
+			db := pgtest.Open(t)
+			w := newWorld(t, func(c *signing.Config) { c.Store = db })
+			if err := w.seed(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return w
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := open(t)
+			for round := range 12 {
+				w.raceDecisions(t, round)
+			}
+		})
+	}
+}
+
+func (w *world) raceDecisions(t *testing.T, round int) {
+	ctx := t.Context()
+	r := w.submit(t, "two-eyes")
+	w.advance(t, r.ID)
+	decide := func(f func() error) func() bool {
+		return func() bool {
+			err := f()
+			if kind := signing.KindOf(err); err != nil && kind != signing.KindConflict {
+				t.Errorf("round %d: %v", round, err)
+			}
+			return err == nil
+		}
+	}
+	approve := func(a signing.Actor) func() bool {
+		return decide(func() error { _, err := w.Approve(ctx, a, r.ID, ""); return err })
+	}
+	deny := decide(func() error { _, err := w.Deny(ctx, w.CI, r.ID, "no"); return err })
+	cancel := decide(func() error { _, err := w.Cancel(ctx, w.CI, r.ID, "no"); return err })
+	change := func() bool { w.stricter(t); return true }
+	contenders := [][]func() bool{
+		{approve(w.Approver), approve(w.Second), approve(w.Approver), approve(w.Second)},
+		{approve(w.Approver), approve(w.Second), deny},
+		{approve(w.Approver), approve(w.Second), cancel},
+		{approve(w.Approver), approve(w.Second), change},
+	}[round%4]
+	done := make([]bool, len(contenders))
+	var wg sync.WaitGroup
+	for i, f := range contenders {
+		wg.Go(func() { done[i] = f() })
+	}
+	wg.Wait()
+	w.advance(t, r.ID)
+	view, err := w.Request(ctx, w.Approver, r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := fmt.Sprintf("round %d: %v, it is %s with %d approvals that count, audit log %v", round, done, view.Workflow, view.GivenApprovals, w.events(t, r.ID))
+	switch round % 4 {
+	case 0:
+		if done[0] == done[2] || done[1] == done[3] || view.Workflow != signing.WorkflowCompleted || len(view.Approvals) != 2 {
+			t.Errorf("two approvers, twice each: %s", state)
+		}
+	case 1, 2:
+		ended := map[int]signing.WorkflowStatus{1: signing.WorkflowDenied, 2: signing.WorkflowCanceled}[round%4]
+		if done[2] != (view.Workflow == ended) || !done[2] && view.Workflow != signing.WorkflowCompleted {
+			t.Errorf("approvals and an end: %s", state)
+		}
+	case 3:
+		// Whether it was signed or waits, what counts was decided on the policy as it was at that time, and who was not
+		// heard is told.
+		told := count(w.events(t, r.ID), "ApprovalsFell")
+		switch {
+		case view.Workflow == signing.WorkflowCompleted && view.GivenApprovals == 2:
+		case view.Workflow == signing.WorkflowWaitingForApproval && view.GivenApprovals+told > 0 && view.GivenApprovals < 2:
+		default:
+			t.Errorf("approvals and a change: %s", state)
+		}
+		if !done[0] || !done[1] {
+			t.Errorf("a change kept somebody from deciding: %s", state)
+		}
+	}
+}
