@@ -326,7 +326,7 @@ func TestScenarioByCommands(t *testing.T) {
 	ci(0, "request", "wait", "--output", "released.exe", releaseID)
 	r.signed(t, "released.exe", releaseSigner)
 	ci(0, "verify", "--ca", server.CAFile, "--publisher", "Demo organization", "released.exe")
-	ci(0, "request", "download", "--unsigned", releaseID, "unsigned.exe")
+	ci(0, "request", "download", "--unsigned", "--output", "unsigned.exe", releaseID)
 	if !bytes.Equal(readFile(t, r.path("unsigned.exe")), r.candidate) {
 		t.Error("other bytes were released than were submitted")
 	}

@@ -85,7 +85,9 @@ func (n *createSelfSignedCmd) Validate() error {
 
 // Help is shown by kong.
 func (*createSelfSignedCmd) Help() string {
-	return `    countersign certificate create-self-signed --slug test --subject "CN=Acme test signing,O=Acme Ltd."` + exitCodes("the server failed")
+	return `For example:
+
+    countersign certificate create-self-signed --slug test --subject "CN=Acme test signing,O=Acme Ltd."` + exitCodes("the server failed")
 }
 
 // Run makes a certificate.
@@ -158,7 +160,9 @@ type uploadCmd struct {
 
 // Help is shown by kong.
 func (*uploadCmd) Help() string {
-	return `    countersign certificate upload --slug release chain.pem` + exitCodes("the server failed")
+	return `For example:
+
+    countersign certificate upload --slug release chain.pem` + exitCodes("the server failed")
 }
 
 // Run uploads.
@@ -189,7 +193,9 @@ type importPFXCmd struct {
 
 // Help is shown by kong.
 func (*importPFXCmd) Help() string {
-	return `    PFX_PASSWORD=... countersign certificate import-pfx --slug release --password-env PFX_PASSWORD release.pfx` + exitCodes("the server failed")
+	return `For example:
+
+    PFX_PASSWORD=... countersign certificate import-pfx --slug release --password-env PFX_PASSWORD release.pfx` + exitCodes("the server failed")
 }
 
 // Run imports.
@@ -272,7 +278,9 @@ type showCertificateCmd struct {
 
 // Help is shown by kong.
 func (*showCertificateCmd) Help() string {
-	return `    countersign certificate show chain.pem
+	return `For example:
+
+    countersign certificate show chain.pem
     countersign certificate show release
 
 What is a file here is read here, without a server. --json writes a list for a file (subject, issuer, serialNumber, keyAlgorithm, notBefore, notAfter, sha1Thumbprint, sha256Thumbprint), and the certificate as the REST API has it for a slug.` +

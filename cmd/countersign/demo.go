@@ -35,7 +35,7 @@ func (*demoCmd) Help() string {
     countersign demo --data ./demo                    # keeps it for the next time
     countersign demo --scenario app.exe --output out  # a release from the test signature to the approved one
 
-Nothing that it signs is trusted anywhere but by whoever trusts its demo-ca.pem.` + localExitCodes("a step of the scenario failed, or the server did")
+Nothing that it signs is trusted anywhere but by whoever trusts its demo-ca.pem.` + serverExitCodes("a step of the scenario failed, or the server did")
 }
 
 // Validate is called by kong.
@@ -350,19 +350,23 @@ func (c *demoCmd) announce(io console, state *demoState, base *url.URL) error {
   Organization  %s, project %s
   Trust         %s
 
-  Administrator %s  %s
-  Approver      %s  %s
+Sign in on the pages as
+  Administrator %-22s %s
+  Approver      %-22s %s
+
+Paste into another terminal, to be the CI user and the trusted build system that release-verified wants:
 
   export COUNTERSIGN_URL=%s
   export COUNTERSIGN_ORGANIZATION=%s
-  export COUNTERSIGN_TOKEN=%s   # the CI user's
-  export COUNTERSIGN_TRUSTED_BUILD_SYSTEM_TOKEN=%s   # vouches for the origin; release-verified wants it
+  export COUNTERSIGN_TOKEN=%s
+  export COUNTERSIGN_TRUSTED_BUILD_SYSTEM_TOKEN=%s
   countersign request submit --project demo --policy test-signing --output signed.exe YOUR.exe
 
-The approver's and the administrator's tokens: %s
+The approver's COUNTERSIGN_TOKEN is %s,
+and everything again, with the administrator's, is in %s. Ctrl+C stops the demo.
 
 `, state.BaseURL, state.APIURL, state.APIURL, base.JoinPath(timestampPath), base.JoinPath(mailboxPath), state.OrganizationID, state.ProjectSlug, state.CAFile,
 		state.Logins["admin"].Email, state.Logins["admin"].Password, state.Logins["approver"].Email, state.Logins["approver"].Password,
-		state.BaseURL, state.OrganizationID, state.Tokens.CI, state.TrustedBuildSystemToken, filepath.Join(c.Data, demoStateFile))
+		state.BaseURL, state.OrganizationID, state.Tokens.CI, state.TrustedBuildSystemToken, state.Tokens.Approver, filepath.Join(c.Data, demoStateFile))
 	return err
 }

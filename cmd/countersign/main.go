@@ -99,7 +99,7 @@ func run(ctx context.Context, args []string, io console) (code int) {
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(io.err, "countersign: %v\nRun 'countersign --help', or --help after a command, for what it takes.\n", err)
+		fmt.Fprintf(io.err, "countersign: %v\nRun '%s --help' for what it takes.\n", err, commandOf(err))
 		return exitUsage
 	}
 	err = parsed.Run()
@@ -118,6 +118,17 @@ func run(ctx context.Context, args []string, io console) (code int) {
 	}
 	fmt.Fprintln(io.err, "countersign:", err)
 	return exitFailure
+}
+
+// commandOf names the command whose line could not be parsed, as far as it is known.
+func commandOf(err error) string {
+	var parsing *kong.ParseError
+	if errors.As(err, &parsing) {
+		if node := parsing.Context.Selected(); node != nil {
+			return node.FullPath()
+		}
+	}
+	return "countersign"
 }
 
 // newParser returns the parser of command lines.

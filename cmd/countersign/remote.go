@@ -52,11 +52,14 @@ func remoteError(err error) error {
 	code := exitFailure
 	switch e.Status {
 	case http.StatusUnauthorized:
-		code, hint = exitDenied, "Check COUNTERSIGN_TOKEN: the server does not know this token, or it expired or was revoked."
+		code, hint = exitDenied, "Check COUNTERSIGN_TOKEN, and COUNTERSIGN_TRUSTED_BUILD_SYSTEM_TOKEN if it is set: the server does not know the token, or it expired or was revoked."
 	case http.StatusForbidden:
-		code, hint = exitDenied, "Check COUNTERSIGN_ORGANIZATION, and whose token COUNTERSIGN_TOKEN is."
+		code, hint = exitDenied, "Check COUNTERSIGN_ORGANIZATION, and whose token COUNTERSIGN_TOKEN is. What only a trusted build system may do takes COUNTERSIGN_TRUSTED_BUILD_SYSTEM_TOKEN, too."
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge:
 		code = exitUsage
+	}
+	if e.Status == http.StatusNotFound && e.TraceID == "" {
+		hint = "Check COUNTERSIGN_URL: what answers there is not the REST API of a Countersign server."
 	}
 	if hint != "" {
 		err = fmt.Errorf("%w\n%s", err, hint)
@@ -110,6 +113,11 @@ func exitCodes(failure string) string {
 // localExitCodes are those of a command that uses none.
 func localExitCodes(failure string) string {
 	return "\n\nExit codes: 0 success, 1 " + failure + ", 2 wrong flags or input, 5 interrupted."
+}
+
+// serverExitCodes are those of a command that serves until it is stopped.
+func serverExitCodes(failure string) string {
+	return "\n\nExit codes: 0 success, or stopped by a signal, 1 " + failure + ", 2 wrong flags or input, 5 interrupted while starting."
 }
 
 // closeQuietly closes what was read only.

@@ -147,7 +147,7 @@ func (f following) follow(ctx context.Context, io console, c *client.Client, o *
 	}
 	if f.Output != "" {
 		if o.File, err = save(ctx, io, c, o.SigningRequestID, f.Output, client.DownloadOptions{Replace: f.Force}, f.JSON); err != nil {
-			return f.ended(ctx, err, fmt.Sprintf("; download it with: countersign request download %s %s", o.SigningRequestID, f.Output))
+			return f.ended(ctx, err, fmt.Sprintf("; download it with: countersign request download --output %s %s", f.Output, o.SigningRequestID))
 		}
 	}
 	return o.print(io, f.machine)
@@ -218,7 +218,7 @@ func save(ctx context.Context, io console, c *client.Client, id, path string, o 
 	d, err := c.Download(ctx, id, path, o)
 	done()
 	if errors.Is(err, fs.ErrExist) {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s exists already; name another file, or replace it with --force", path)}
+		return nil, &exitError{exitUsage, fmt.Errorf("%s exists already; name another --output, or replace it with --force", path)}
 	}
 	if err != nil {
 		return nil, err
@@ -339,7 +339,7 @@ func (f following) submitted(ctx context.Context, io console, c *client.Client, 
 	if !f.JSON {
 		fmt.Fprintf(io.err, "Signing request %s\n%s\n", r.SigningRequestID, r.WebLink)
 	}
-	if wait || f.Output != "" {
+	if wait || f.Output != "" || r.IsFinalStatus { // the policy may have refused it already
 		return f.follow(ctx, io, c, o, nil)
 	}
 	return o.print(io, f.machine)
@@ -353,7 +353,7 @@ func openUpload(path string) (_ *client.Upload, done func(), err error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
+		err = &exitError{exitUsage, fmt.Errorf("%s is not a regular file", path)}
 	}
 	if err != nil {
 		closeQuietly(f)
@@ -480,14 +480,16 @@ type downloadCmd struct {
 	waiting
 	machine
 	Unsigned bool      `help:"The artifact as it was submitted, instead of the signed one." env:"-"`
+	Output   string    `short:"o" help:"Where to write it; the artifact's own name in the current directory otherwise." placeholder:"FILE" env:"-"`
 	Force    bool      `short:"f" help:"Replace the file when it exists." env:"-"`
 	Request  requestID `arg:"" help:"Id of the signing request."`
-	File     string    `arg:"" optional:"" help:"Where to write it; the artifact's own name in the current directory otherwise."`
 }
 
 // Help is shown by kong.
 func (*downloadCmd) Help() string {
-	return `    countersign request download 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a app-signed.exe
+	return `For example:
+
+    countersign request download --output app-signed.exe 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 
 A broken connection is resumed; the file appears when it is complete and its SHA-256 is right, or not at all.
 --json writes path, sizeInBytes and sha256Hash.` + exitCodes("the download failed")
@@ -515,11 +517,11 @@ func (d *downloadCmd) Run(ctx context.Context, io console) error {
 		return &exitError{exitFailure, errors.New(reasonOf(r))}
 	}
 	o.SHA256 = artifact.Sha256Hash
-	path := d.File
+	path := d.Output
 	if path == "" {
 		// The name is the submitter's; it must not lead out of this directory.
 		if path = baseName(artifact.FileName); path == "" || path == "." || path == ".." {
-			return &exitError{exitUsage, errors.New("the artifact has no usable file name; say where to write it")}
+			return &exitError{exitUsage, errors.New("the artifact has no usable file name; say where to write it with --output")}
 		}
 	}
 	file, err := save(ctx, io, c, string(d.Request), path, o, d.JSON)

@@ -33,7 +33,9 @@ type approveCmd struct{ deciding }
 
 // Help is shown by kong.
 func (*approveCmd) Help() string {
-	return `    countersign request list --waiting-for-my-approval
+	return `For example:
+
+    countersign request list --waiting-for-my-approval
     countersign request approve --comment "passed all tests" 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 
 The request goes on when as many approvers as its policy wants have approved.
@@ -49,7 +51,9 @@ type denyCmd struct{ deciding }
 
 // Help is shown by kong.
 func (*denyCmd) Help() string {
-	return `    countersign request deny --comment "crashes on start" 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	return `For example:
+
+    countersign request deny --comment "crashes on start" 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 
 --json writes signingRequestId, status, workflowStatus and isFinalStatus.` + exitCodes("the request does not wait for approval, or you have decided already")
 }
@@ -63,7 +67,9 @@ type cancelCmd struct{ deciding }
 
 // Help is shown by kong.
 func (*cancelCmd) Help() string {
-	return `    countersign request cancel 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	return `For example:
+
+    countersign request cancel 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
 
 --json writes signingRequestId, status, workflowStatus and isFinalStatus.` + exitCodes("the request is final")
 }

@@ -28,7 +28,9 @@ type listCmd struct {
 
 // Help is shown by kong.
 func (*listCmd) Help() string {
-	return `    countersign request list --project app --status WaitingForApproval
+	return `For example:
+
+    countersign request list --project app --status WaitingForApproval
     countersign request list --sha256 "$(sha256sum app.exe | cut -d' ' -f1)"
 
 --json writes {"items": [...]}, the items as the REST API has them (SigningRequestSummary).` + exitCodes("the server failed")

@@ -431,8 +431,14 @@ func (s *system) listenAndServe(ctx context.Context, listener net.Listener, h ht
 // listen opens the address, with TLS when a certificate is given.
 func listen(ctx context.Context, address, certificate, key string) (net.Listener, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil || certificate == "" {
-		return l, err
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("--listen: another program listens on %s: stop it, or choose another port; port 0 picks a free one", address)
+	}
+	if err != nil {
+		return nil, &exitError{exitUsage, fmt.Errorf("--listen: %w", err)}
+	}
+	if certificate == "" {
+		return l, nil
 	}
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
