@@ -43,7 +43,7 @@ Every flag can be set by its environment variable, or in a YAML file:
 
 A flag wins over its environment variable, and that over the file.
 
-Back up the data directory whole: without its master key the private keys in the database are lost.` + localExitCodes("the server could not start, or failed")
+Back up the data directory whole: without its master key the private keys in the database are lost.` + serverExitCodes("the server could not start, or failed")
 }
 
 // Validate is called by kong.
@@ -120,9 +120,10 @@ type bootstrapped struct {
 
 // announce tells the operator what is shown only once.
 func (b *bootstrapped) announce(io console, base *url.URL) {
-	fmt.Fprintf(io.out, "Organization %q was created: %s\n", b.organization.Name, b.organization.ID)
+	fmt.Fprintf(io.out, "Organization %q was created.\n", b.organization.Name)
 	fmt.Fprintf(io.out, "Sign in as its administrator with this link, once, until %s:\n  %s\n", b.expires.Format("2006-01-02 15:04 MST"), base.JoinPath("Web", "Invitation", b.invitation))
-	fmt.Fprintf(io.out, "API token of the administrator, shown only now:\n  %s\n", b.token)
+	fmt.Fprintf(io.out, "For the command line, as the administrator; the token is shown only now:\n  export COUNTERSIGN_URL=%s\n  export COUNTERSIGN_ORGANIZATION=%s\n  export COUNTERSIGN_TOKEN=%s\n",
+		base, b.organization.ID, b.token)
 }
 
 // bootstrap makes the first organization with its administrator, token and invitation; nil when there is one already.
@@ -162,9 +163,11 @@ type workerCmd struct {
 
 // Help is shown by kong.
 func (*workerCmd) Help() string {
-	return `    countersign worker --database postgres://countersign@db/countersign --data /srv/shared/countersign
+	return `For example:
 
-Workers share the database, and below --data the artifacts and the master key, with the server.` + localExitCodes("the worker could not start, or failed")
+    countersign worker --database postgres://countersign@db/countersign --data /srv/shared/countersign
+
+Workers share the database, and below --data the artifacts and the master key, with the server.` + serverExitCodes("the worker could not start, or failed")
 }
 
 // Validate is called by kong.
