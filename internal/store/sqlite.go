@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -25,9 +24,8 @@ import (
 
 // sqliteDB is an SQLite database in write-ahead mode: one connection writes, several others read snapshots meanwhile.
 type sqliteDB struct {
-	write, read           *sql.DB
-	writeCache, readCache *statementCache
-	jobs                  *river.Client[*sql.Tx] // inserts only
+	write, read *sql.DB
+	jobs        *river.Client[*sql.Tx] // inserts only
 }
 
 func openSQLite(ctx context.Context, path string, c Config) (*sqliteDB, error) {
@@ -54,7 +52,11 @@ func openSQLite(ctx context.Context, path string, c Config) (*sqliteDB, error) {
 		if !strings.HasPrefix(slash, "/") {
 			slash = "/" + slash // a Windows drive
 		}
-		return sql.Open("sqlite", "file://"+(&url.URL{Path: slash}).EscapedPath()+"?"+extra.Encode())
+		connector, err := sqlite.NewConnector("file://" + (&url.URL{Path: slash}).EscapedPath() + "?" + extra.Encode())
+		if err != nil {
+			return nil, err
+		}
+		return sql.OpenDB(preparing{connector}), nil
 	}
 	db := &sqliteDB{}
 	// _txlock=immediate: a transaction that reads before it writes must not find, when it writes, that its snapshot
@@ -78,7 +80,6 @@ func openSQLite(ctx context.Context, path string, c Config) (*sqliteDB, error) {
 	}
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)
-	db.writeCache, db.readCache = newStatementCache(db.write), newStatementCache(db.read)
 	db.jobs, err = river.NewClient(sqliteDriver{Driver: riversqlite.New(db.write)}, insertOnly(c.Logger))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store: queue: %w", err), db.close()) //nolint:contextcheck // what was opened is closed, whatever ended the context
@@ -87,15 +88,15 @@ func openSQLite(ctx context.Context, path string, c Config) (*sqliteDB, error) {
 }
 
 func (db *sqliteDB) begin(ctx context.Context, write bool) (transaction, error) {
-	pool, cache := db.read, db.readCache
+	pool := db.read
 	if write {
-		pool, cache = db.write, db.writeCache
+		pool = db.write
 	}
 	t, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: !write})
 	if err != nil {
 		return nil, err
 	}
-	return &sqliteTx{tx: t, cache: cache, jobs: db.jobs}, nil
+	return &sqliteTx{tx: t, jobs: db.jobs}, nil
 }
 
 // conflict: another process holds the file's lock for longer than busy_timeout.
@@ -127,10 +128,10 @@ func (db *sqliteDB) lockTable(string) string { return "" } // as lockRow
 func (db *sqliteDB) ping(ctx context.Context) error { return db.read.PingContext(ctx) }
 
 func (db *sqliteDB) close() error {
-	errs := []error{db.readCache.close(), db.writeCache.close(), db.read.Close()}
+	closed := db.read.Close()
 	// The last connection to close writes the log back; checkpointing before it reports what goes wrong.
 	_, err := db.write.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
-	return errors.Join(append(errs, err, db.write.Close())...)
+	return errors.Join(closed, err, db.write.Close())
 }
 
 func (db *sqliteDB) migrate(ctx context.Context, logger *slog.Logger) error {
@@ -142,20 +143,12 @@ func (db *sqliteDB) migrate(ctx context.Context, logger *slog.Logger) error {
 
 // sqliteTx is a transaction on SQLite.
 type sqliteTx struct {
-	tx    *sql.Tx
-	cache *statementCache
-	jobs  *river.Client[*sql.Tx]
-	fresh []string // statements that the cache does not know yet
+	tx   *sql.Tx
+	jobs *river.Client[*sql.Tx]
 }
 
 func (t *sqliteTx) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	var res sql.Result
-	var err error
-	if stmt := t.prepared(ctx, query); stmt != nil {
-		res, err = stmt.ExecContext(ctx, args...)
-	} else {
-		res, err = t.tx.ExecContext(ctx, query, args...)
-	}
+	res, err := t.tx.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -163,38 +156,16 @@ func (t *sqliteTx) exec(ctx context.Context, query string, args ...any) (int64, 
 }
 
 func (t *sqliteTx) query(ctx context.Context, query string, args ...any) (rows, error) {
-	var r *sql.Rows
-	var err error
-	if stmt := t.prepared(ctx, query); stmt != nil {
-		r, err = stmt.QueryContext(ctx, args...)
-	} else {
-		r, err = t.tx.QueryContext(ctx, query, args...)
-	}
+	r, err := t.tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	return sqlRows{r}, nil
 }
 
-func (t *sqliteTx) prepared(ctx context.Context, query string) *sql.Stmt {
-	stmt := t.cache.get(query)
-	if stmt == nil {
-		t.fresh = append(t.fresh, query)
-		return nil
-	}
-	return t.tx.StmtContext(ctx, stmt)
-}
+func (t *sqliteTx) commit(context.Context) error { return t.tx.Commit() }
 
-func (t *sqliteTx) commit(context.Context) error {
-	err := t.tx.Commit()
-	t.cache.add(t.fresh) //nolint:contextcheck // as in add
-	return err
-}
-
-func (t *sqliteTx) rollback() {
-	_ = t.tx.Rollback() // fails only when the transaction is over
-	t.cache.add(t.fresh)
-}
+func (t *sqliteTx) rollback() { _ = t.tx.Rollback() } // fails only when the transaction is over
 
 func (t *sqliteTx) enqueue(ctx context.Context, job jobArgs, notBefore time.Time) error {
 	_, err := t.jobs.InsertManyFastTx(ctx, t.tx, jobToInsert(job, notBefore))
@@ -205,61 +176,6 @@ func (t *sqliteTx) enqueue(ctx context.Context, job jobArgs, notBefore time.Time
 type sqlRows struct{ *sql.Rows }
 
 func (r sqlRows) Close() { _ = r.Rows.Close() } // Err has reported what Close could
-
-// statementCache keeps statements prepared between transactions. It prepares only after a transaction has given its
-// connection back: within one, preparing would wait for a second connection of a pool that may have no other.
-type statementCache struct {
-	db *sql.DB
-	mu sync.RWMutex
-	m  map[string]*sql.Stmt
-}
-
-// maxStatements bounds the cache; lists have a text for each combination of filters.
-const maxStatements = 300
-
-func newStatementCache(db *sql.DB) *statementCache {
-	return &statementCache{db: db, m: map[string]*sql.Stmt{}}
-}
-
-func (c *statementCache) get(query string) *sql.Stmt {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.m[query]
-}
-
-func (c *statementCache) add(queries []string) {
-	for _, q := range queries {
-		c.mu.RLock()
-		full, known := len(c.m) >= maxStatements, c.m[q] != nil
-		c.mu.RUnlock()
-		if full || known {
-			continue
-		}
-		// The statement outlives the transaction that asked for it first, and the context of that.
-		stmt, err := c.db.PrepareContext(context.Background(), q)
-		if err != nil {
-			continue // the statement itself reports its error where it runs
-		}
-		c.mu.Lock()
-		if c.m == nil || c.m[q] != nil {
-			_ = stmt.Close() // nothing ran on it
-		} else {
-			c.m[q] = stmt
-		}
-		c.mu.Unlock()
-	}
-}
-
-func (c *statementCache) close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var errs []error
-	for _, stmt := range c.m {
-		errs = append(errs, stmt.Close())
-	}
-	c.m = nil
-	return errors.Join(errs...)
-}
 
 // What statements' errors mean to callers, on both databases.
 var (
