@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -55,6 +56,12 @@ func (s *Service) Stage(ctx context.Context, a Actor, fileName string, r io.Read
 	return s.stage(ctx, fileName, r)
 }
 
+// copyBuffer is a piece of an artifact on its way in. Small artifacts are many, and a new buffer for each is most of the
+// memory that they take.
+type copyBuffer [256 << 10]byte
+
+var copyBuffers = sync.Pool{New: func() any { return new(copyBuffer) }}
+
 func (s *Service) stage(ctx context.Context, fileName string, r io.Reader) (*Staged, error) {
 	w, err := s.blobs.Create(ctx)
 	if err != nil {
@@ -62,7 +69,9 @@ func (s *Service) stage(ctx context.Context, fileName string, r io.Reader) (*Sta
 	}
 	defer w.Abort()
 	h := sha256.New()
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)}, struct{ io.Reader }{io.LimitReader(r, s.limits.ArtifactBytes+1)}, make([]byte, 256<<10))
+	buffer := copyBuffers.Get().(*copyBuffer)
+	defer copyBuffers.Put(buffer)
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)}, struct{ io.Reader }{io.LimitReader(r, s.limits.ArtifactBytes+1)}, buffer[:])
 	if err != nil {
 		return nil, fmt.Errorf("receive the artifact: %w", err)
 	}
@@ -135,8 +144,8 @@ type resolved struct {
 // Submit makes a signing request of a staged artifact. On any error the caller discards the staged bytes.
 //
 // A trusted build system that submits the same artifact of the same build again gets its pending request, without a key,
-// too. With an idempotency key, a pending or completed request that the same user made with the same key, policy, artifact
-// and origin is returned instead of a new one; created is then false and the staged bytes are not used.
+// too. With an idempotency key, a pending or completed request that the same user made with the same key, policy, artifact,
+// parameters and origin is returned instead of a new one; created is then false and the staged bytes are not used.
 func (s *Service) Submit(ctx context.Context, a Actor, sub Submission) (r *Request, created bool, err error) {
 	artifact, retrieval, err := s.artifactOf(ctx, sub)
 	if err != nil {
@@ -165,24 +174,24 @@ func (s *Service) Submit(ctx context.Context, a Actor, sub Submission) (r *Reque
 		if sub.Link != nil {
 			r.Workflow = WorkflowRetrievingArtifact
 		}
-		if sub.Origin != nil && a.TrustedBuildSystemID != "" {
-			r.Origin = sub.Origin
+		var besides []Verification
+		switch {
+		case sub.Origin == nil:
+		case a.TrustedBuildSystemID == "":
+			besides = append(besides, originNotTaken(now))
+		default:
+			r.Origin = sub.Origin.withoutSecrets()
 		}
-		if r.IdempotencyKey == "" {
-			r.IdempotencyKey = jobKey(r)
+		earlier, err := sameSubmission(ctx, tx, r)
+		if err != nil {
+			return err
 		}
-		if r.IdempotencyKey != "" {
-			earlier, err := sameSubmission(ctx, tx, r)
-			if err != nil {
-				return err
-			}
-			if earlier != nil {
-				r, created = earlier, false
-				return nil
-			}
+		if earlier != nil {
+			r, created = earlier, false
+			return nil
 		}
 		created = true
-		return s.insertRequest(ctx, tx, a, r, t)
+		return s.insertRequest(ctx, tx, a, r, t, besides...)
 	})
 	if err != nil {
 		return nil, false, err
@@ -191,8 +200,9 @@ func (s *Service) Submit(ctx context.Context, a Actor, sub Submission) (r *Reque
 }
 
 // insertRequest evaluates the policy's origin rules, stores the request with its first audit entry, and wakes a worker.
-// A request whose origin the policy refuses is stored as failed, so that the refusal is visible and explained.
-func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request, t *resolved) error {
+// A request whose origin the policy refuses is stored as failed, so that the refusal is visible and explained. besides are
+// verifications of the submission itself.
+func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request, t *resolved, besides ...Verification) error {
 	certificate, err := tx.Certificate(ctx, r.OrganizationID, t.policy.CertificateID)
 	if err != nil {
 		return fmt.Errorf("certificate of signing policy '%s': %w", t.policy.Slug, err)
@@ -200,11 +210,11 @@ func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request,
 	if t.policy.Rules.WantsBuildSystem() && r.TrustedBuildSystemID == "" {
 		return noBuildSystem(a, r, t)
 	}
-	system, err := vouching(ctx, tx, r)
+	by, err := vouching(ctx, tx, r, t.project)
 	if err != nil {
 		return err
 	}
-	verifications := evaluate(s.now(), r, t.project, t.policy, certificate, system)
+	verifications := evaluate(s.now(), r, t.project, t.policy, certificate, by, s.stamps != nil)
 	if failure := policyFailure(verifications); failure != nil {
 		s.finish(r, WorkflowProcessingFailed, failure)
 	} else if r.AwaitsUpload() {
@@ -215,7 +225,7 @@ func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request,
 	if err := tx.InsertRequest(ctx, r); err != nil {
 		return err
 	}
-	if err := tx.PutVerifications(ctx, r.ID, verifications); err != nil {
+	if err := tx.PutVerifications(ctx, r.ID, append(verifications, besides...)); err != nil {
 		return err
 	}
 	if !r.Workflow.Status().Final() && !r.AwaitsUpload() {
@@ -223,7 +233,7 @@ func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request,
 			return err
 		}
 	}
-	data := submittedData(r, t)
+	data := submittedData(r, t, by)
 	if r.Failure != nil {
 		if err := s.announce(ctx, tx, r, EventFailed, a, ""); err != nil {
 			return err
@@ -248,7 +258,7 @@ func noBuildSystem(a Actor, r *Request, t *resolved) error {
 	}
 }
 
-func submittedData(r *Request, t *resolved) map[string]any {
+func submittedData(r *Request, t *resolved, by voucher) map[string]any {
 	data := map[string]any{
 		"project": t.project.Slug, "signingPolicy": t.policy.Slug,
 		"artifactConfiguration": t.configuration.Slug, "artifactConfigurationVersion": r.ConfigurationVersion,
@@ -259,7 +269,9 @@ func submittedData(r *Request, t *resolved) map[string]any {
 	}
 	if r.Origin != nil {
 		data["origin"] = r.Origin
-		data["trustedBuildSystemId"] = r.TrustedBuildSystemID
+	}
+	if r.TrustedBuildSystemID != "" {
+		data["trustedBuildSystem"], data["trustedBuildSystemId"] = by.name, r.TrustedBuildSystemID
 	}
 	if r.OriginalID != "" {
 		data["originalSigningRequestId"] = r.OriginalID
@@ -405,6 +417,9 @@ func checkParameters(v *validation, version *ConfigurationVersion, given map[str
 			v.add("Parameters."+name, "The artifact configuration declares no parameter '%s'%s.", name, declaredNames(declared))
 		default:
 			v.text("Parameters."+name, value)
+			if before, twice := values[declared[i].Name]; twice && before != value {
+				v.add("Parameters."+name, "The parameter '%s' is given more than once, with different values.", declared[i].Name)
+			}
 			values[declared[i].Name] = value
 		}
 	}
@@ -453,9 +468,13 @@ func (s *Service) wakeAt(r *Request, delay time.Duration) *time.Time {
 	return &t
 }
 
-// sameSubmission finds an earlier request with the same idempotency key. A key that was used for something else is an
-// error: it would hide that this submission never happened.
+// sameSubmission finds the request that an earlier, identical submission made, and gives r the key by which a later one is
+// recognised. Nil when there is none, or when nothing says that a submission means an earlier one.
 func sameSubmission(ctx context.Context, tx Tx, r *Request) (*Request, error) {
+	sent := r.IdempotencyKey != ""
+	if r.IdempotencyKey = submissionKey(r); r.IdempotencyKey == "" {
+		return nil, nil
+	}
 	if err := tx.LockOrganization(ctx, r.OrganizationID); err != nil { // or both of two at a time find none
 		return nil, err
 	}
@@ -466,67 +485,48 @@ func sameSubmission(ctx context.Context, tx Tx, r *Request) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	status := earlier.Workflow.Status()
-	if status == Failed || status == Denied || status == Canceled {
-		return nil, nil // a re-run after a failure is a new attempt
+	switch earlier.Workflow.Status() {
+	case InProgress, WaitingForApproval:
+		return earlier, nil
+	case Completed:
+		if sent { // without a key, nobody asked for more than not to make a second pending request
+			return earlier, nil
+		}
+	case Failed, Denied, Canceled: // a re-run after a failure is a new attempt
 	}
-	if status.Final() && strings.HasPrefix(r.IdempotencyKey, jobKeyPrefix) {
-		return nil, nil // nobody asked for more than not to make a second pending request
-	}
-	if earlier.SubmitterID != r.SubmitterID || !sameArtifact(earlier, r) ||
-		earlier.ConfigurationID != r.ConfigurationID || !sameOrigin(earlier.Origin, r.Origin) {
-		return nil, Errorf(KindConflict, "The idempotency key was used for another submission, signing request %s.", earlier.ID)
-	}
-	return earlier, nil
+	return nil, nil
 }
 
-const jobKeyPrefix = "countersign-job:"
-
-// jobKey returns the idempotency key of a CI job that sent none: a trusted build system that submits the same thing from
-// the same build again means its pending request. Empty without a build.
-func jobKey(r *Request) string {
-	if r.TrustedBuildSystemID == "" || r.Origin == nil || r.Origin.BuildURL == "" || announcedHash(r) == "" {
+// submissionKey returns what makes a submission the same as an earlier one: the key that its submitter sent, or else the build
+// of a trusted build system, together with all that the signature rests on. So a key such as a CI job's id serves for each of
+// the job's artifacts. Empty without a key and a build.
+func submissionKey(r *Request) string {
+	digest := r.Unsigned.SHA256
+	if r.Retrieval != nil {
+		digest = r.Retrieval.SHA256
+	}
+	build := r.TrustedBuildSystemID != "" && r.Origin != nil && r.Origin.BuildURL != "" && digest != ""
+	if r.IdempotencyKey == "" && !build {
 		return ""
 	}
+	var origin Origin
+	if r.Origin != nil {
+		origin = *r.Origin
+		origin.SettingsBlobID = "" // differs between two uploads of the same file
+	}
+	var fileName string
+	if digest == "" { // then it is all that is known of the artifact
+		fileName = r.Unsigned.FileName
+	}
 	text, _ := json.Marshal(struct { // plain strings and numbers cannot fail to encode
-		BuildSystem, Submitter, Configuration ID
-		Version                               int
-		Artifact                              string
-		Parameters                            map[string]string
-		Origin                                Origin
-	}{r.TrustedBuildSystemID, r.SubmitterID, r.ConfigurationID, r.ConfigurationVersion, announcedHash(r), r.Parameters, withoutFile(*r.Origin)})
+		Key                                             string
+		BuildSystem, Submitter, Original, Configuration ID
+		Digest, FileName                                string
+		Parameters                                      map[string]string
+		Origin                                          Origin
+	}{r.IdempotencyKey, r.TrustedBuildSystemID, r.SubmitterID, r.OriginalID, r.ConfigurationID, digest, fileName, r.Parameters, origin})
 	sum := sha256.Sum256(text)
-	return jobKeyPrefix + hex.EncodeToString(sum[:])
-}
-
-// withoutFile leaves out what differs between two uploads of the same settings file.
-func withoutFile(o Origin) Origin {
-	o.SettingsBlobID = ""
-	return o
-}
-
-// sameArtifact compares what is known of two requests' artifacts: the digest, or the name while it is not here and no
-// digest was announced.
-func sameArtifact(a, b *Request) bool {
-	ha, hb := announcedHash(a), announcedHash(b)
-	if ha == "" || hb == "" {
-		return a.Unsigned.FileName == b.Unsigned.FileName
-	}
-	return ha == hb
-}
-
-func announcedHash(r *Request) string {
-	if r.Unsigned.SHA256 == "" && r.Retrieval != nil {
-		return r.Retrieval.SHA256
-	}
-	return r.Unsigned.SHA256
-}
-
-func sameOrigin(a, b *Origin) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.RepositoryURL == b.RepositoryURL && a.BranchName == b.BranchName && a.CommitID == b.CommitID && a.BuildURL == b.BuildURL
+	return hex.EncodeToString(sum[:])
 }
 
 // Resubmission asks for the same artifact to be signed under another policy.
@@ -579,7 +579,7 @@ func (s *Service) Resubmit(ctx context.Context, a Actor, re Resubmission) (*Requ
 		if r.Description == "" {
 			r.Description = original.Description
 		}
-		if re.IdempotencyKey != "" {
+		if r.IdempotencyKey != "" { // of a build's resubmits, only those with a key are the same
 			earlier, err := sameSubmission(ctx, tx, r)
 			if err != nil {
 				return err
