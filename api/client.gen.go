@@ -321,6 +321,50 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
 	DeactivateCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeactivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteCertificateWithBody Delete a certificate that never signed, with its private key
+	//
+	// For abandoned signing requests and certificates made by mistake. One that a signing policy uses, or that a signing request
+	// was signed with, stays: the answer is 409 and says why.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete (the `DeleteCertificate` operationId).
+	DeleteCertificateWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteCertificate Delete a certificate that never signed, with its private key
+	//
+	// For abandoned signing requests and certificates made by mistake. One that a signing policy uses, or that a signing request
+	// was signed with, stays: the answer is 409 and says why.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete (the `DeleteCertificate` operationId).
+	DeleteCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteCertificatePrivateKeyWithBody Destroy a deactivated certificate's private key
+	//
+	// This cannot be undone: the key is erased from the key store. The certificate stays, because what it signed refers to it, and
+	// cannot be activated again. Active certificates, and ones that active signing policies use, are refused with 409, which says
+	// what uses them. When the key store cannot be reached the answer is 503; nothing signs with the certificate all the same, and
+	// the request may be repeated.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey (the `DeleteCertificatePrivateKey` operationId).
+	DeleteCertificatePrivateKeyWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteCertificatePrivateKey Destroy a deactivated certificate's private key
+	//
+	// This cannot be undone: the key is erased from the key store. The certificate stays, because what it signed refers to it, and
+	// cannot be activated again. Active certificates, and ones that active signing policies use, are refused with 409, which says
+	// what uses them. When the key store cannot be reached the answer is 503; nothing signs with the certificate all the same, and
+	// the request may be repeated.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey (the `DeleteCertificatePrivateKey` operationId).
+	DeleteCertificatePrivateKey(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificatePrivateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// EditCertificateWithBody Change the name or the restrictions of a certificate
 	//
 	// Takes any type of body and a specified content type.
@@ -1794,6 +1838,90 @@ func (c *Client) DeactivateCertificateWithBody(ctx context.Context, organization
 // Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
 func (c *Client) DeactivateCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeactivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeactivateCertificateRequest(c.Server, organizationID, certificateSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteCertificateWithBody Delete a certificate that never signed, with its private key
+//
+// For abandoned signing requests and certificates made by mistake. One that a signing policy uses, or that a signing request
+// was signed with, stays: the answer is 409 and says why.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete (the `DeleteCertificate` operationId).
+func (c *Client) DeleteCertificateWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteCertificateRequestWithBody(c.Server, organizationID, certificateSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteCertificate Delete a certificate that never signed, with its private key
+//
+// For abandoned signing requests and certificates made by mistake. One that a signing policy uses, or that a signing request
+// was signed with, stays: the answer is 409 and says why.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete (the `DeleteCertificate` operationId).
+func (c *Client) DeleteCertificate(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteCertificateRequest(c.Server, organizationID, certificateSlug, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteCertificatePrivateKeyWithBody Destroy a deactivated certificate's private key
+//
+// This cannot be undone: the key is erased from the key store. The certificate stays, because what it signed refers to it, and
+// cannot be activated again. Active certificates, and ones that active signing policies use, are refused with 409, which says
+// what uses them. When the key store cannot be reached the answer is 503; nothing signs with the certificate all the same, and
+// the request may be repeated.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey (the `DeleteCertificatePrivateKey` operationId).
+func (c *Client) DeleteCertificatePrivateKeyWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteCertificatePrivateKeyRequestWithBody(c.Server, organizationID, certificateSlug, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteCertificatePrivateKey Destroy a deactivated certificate's private key
+//
+// This cannot be undone: the key is erased from the key store. The certificate stays, because what it signed refers to it, and
+// cannot be activated again. Active certificates, and ones that active signing policies use, are refused with 409, which says
+// what uses them. When the key store cannot be reached the answer is 503; nothing signs with the certificate all the same, and
+// the request may be repeated.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey (the `DeleteCertificatePrivateKey` operationId).
+func (c *Client) DeleteCertificatePrivateKey(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificatePrivateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteCertificatePrivateKeyRequest(c.Server, organizationID, certificateSlug, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5388,6 +5516,114 @@ func NewDeactivateCertificateRequestWithBody(server string, organizationID Organ
 	}
 
 	operationPath := fmt.Sprintf("/v1/%s/Certificates/%s/Deactivate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteCertificateRequest calls the generic DeleteCertificate builder with application/json body
+func NewDeleteCertificateRequest(server string, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeleteCertificateRequestWithBody(server, organizationID, certificateSlug, "application/json", bodyReader)
+}
+
+// NewDeleteCertificateRequestWithBody constructs an http.Request for the DeleteCertificate method, with any body, and a specified content type
+func NewDeleteCertificateRequestWithBody(server string, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "certificateSlug", certificateSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Certificates/%s/Delete", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteCertificatePrivateKeyRequest calls the generic DeleteCertificatePrivateKey builder with application/json body
+func NewDeleteCertificatePrivateKeyRequest(server string, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificatePrivateKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeleteCertificatePrivateKeyRequestWithBody(server, organizationID, certificateSlug, "application/json", bodyReader)
+}
+
+// NewDeleteCertificatePrivateKeyRequestWithBody constructs an http.Request for the DeleteCertificatePrivateKey method, with any body, and a specified content type
+func NewDeleteCertificatePrivateKeyRequestWithBody(server string, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "certificateSlug", certificateSlug, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/Certificates/%s/DeletePrivateKey", pathParam0, pathParam1)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -9934,6 +10170,50 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate (the `DeactivateCertificate` operationId).
 	DeactivateCertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeactivateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*DeactivateCertificateResponse, error)
 
+	// DeleteCertificateWithBodyWithResponse Delete a certificate that never signed, with its private key
+	//
+	// For abandoned signing requests and certificates made by mistake. One that a signing policy uses, or that a signing request
+	// was signed with, stays: the answer is 409 and says why.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete (the `DeleteCertificate` operationId).
+	DeleteCertificateWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteCertificateResponse, error)
+
+	// DeleteCertificateWithResponse Delete a certificate that never signed, with its private key
+	//
+	// For abandoned signing requests and certificates made by mistake. One that a signing policy uses, or that a signing request
+	// was signed with, stays: the answer is 409 and says why.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete (the `DeleteCertificate` operationId).
+	DeleteCertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteCertificateResponse, error)
+
+	// DeleteCertificatePrivateKeyWithBodyWithResponse Destroy a deactivated certificate's private key
+	//
+	// This cannot be undone: the key is erased from the key store. The certificate stays, because what it signed refers to it, and
+	// cannot be activated again. Active certificates, and ones that active signing policies use, are refused with 409, which says
+	// what uses them. When the key store cannot be reached the answer is 503; nothing signs with the certificate all the same, and
+	// the request may be repeated.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey (the `DeleteCertificatePrivateKey` operationId).
+	DeleteCertificatePrivateKeyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteCertificatePrivateKeyResponse, error)
+
+	// DeleteCertificatePrivateKeyWithResponse Destroy a deactivated certificate's private key
+	//
+	// This cannot be undone: the key is erased from the key store. The certificate stays, because what it signed refers to it, and
+	// cannot be activated again. Active certificates, and ones that active signing policies use, are refused with 409, which says
+	// what uses them. When the key store cannot be reached the answer is 503; nothing signs with the certificate all the same, and
+	// the request may be repeated.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey (the `DeleteCertificatePrivateKey` operationId).
+	DeleteCertificatePrivateKeyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificatePrivateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteCertificatePrivateKeyResponse, error)
+
 	// EditCertificateWithBodyWithResponse Change the name or the restrictions of a certificate
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -12161,6 +12441,95 @@ func (r DeactivateCertificateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r DeactivateCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteCertificatePrivateKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Certificate
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteCertificatePrivateKeyResponse) GetJSON200() *Certificate {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteCertificatePrivateKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteCertificatePrivateKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteCertificatePrivateKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteCertificatePrivateKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteCertificatePrivateKeyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -16738,6 +17107,74 @@ func (c *ClientWithResponses) DeactivateCertificateWithResponse(ctx context.Cont
 	return ParseDeactivateCertificateResponse(rsp)
 }
 
+// DeleteCertificateWithBodyWithResponse Delete a certificate that never signed, with its private key
+//
+// For abandoned signing requests and certificates made by mistake. One that a signing policy uses, or that a signing request
+// was signed with, stays: the answer is 409 and says why.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete (the `DeleteCertificate` operationId).
+func (c *ClientWithResponses) DeleteCertificateWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteCertificateResponse, error) {
+	rsp, err := c.DeleteCertificateWithBody(ctx, organizationID, certificateSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteCertificateResponse(rsp)
+}
+
+// DeleteCertificateWithResponse Delete a certificate that never signed, with its private key
+//
+// For abandoned signing requests and certificates made by mistake. One that a signing policy uses, or that a signing request
+// was signed with, stays: the answer is 409 and says why.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete (the `DeleteCertificate` operationId).
+func (c *ClientWithResponses) DeleteCertificateWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteCertificateResponse, error) {
+	rsp, err := c.DeleteCertificate(ctx, organizationID, certificateSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteCertificateResponse(rsp)
+}
+
+// DeleteCertificatePrivateKeyWithBodyWithResponse Destroy a deactivated certificate's private key
+//
+// This cannot be undone: the key is erased from the key store. The certificate stays, because what it signed refers to it, and
+// cannot be activated again. Active certificates, and ones that active signing policies use, are refused with 409, which says
+// what uses them. When the key store cannot be reached the answer is 503; nothing signs with the certificate all the same, and
+// the request may be repeated.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey (the `DeleteCertificatePrivateKey` operationId).
+func (c *ClientWithResponses) DeleteCertificatePrivateKeyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteCertificatePrivateKeyResponse, error) {
+	rsp, err := c.DeleteCertificatePrivateKeyWithBody(ctx, organizationID, certificateSlug, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteCertificatePrivateKeyResponse(rsp)
+}
+
+// DeleteCertificatePrivateKeyWithResponse Destroy a deactivated certificate's private key
+//
+// This cannot be undone: the key is erased from the key store. The certificate stays, because what it signed refers to it, and
+// cannot be activated again. Active certificates, and ones that active signing policies use, are refused with 409, which says
+// what uses them. When the key store cannot be reached the answer is 503; nothing signs with the certificate all the same, and
+// the request may be repeated.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey (the `DeleteCertificatePrivateKey` operationId).
+func (c *ClientWithResponses) DeleteCertificatePrivateKeyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificatePrivateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteCertificatePrivateKeyResponse, error) {
+	rsp, err := c.DeleteCertificatePrivateKey(ctx, organizationID, certificateSlug, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteCertificatePrivateKeyResponse(rsp)
+}
+
 // EditCertificateWithBodyWithResponse Change the name or the restrictions of a certificate
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -19317,6 +19754,68 @@ func ParseDeactivateCertificateResponse(rsp *http.Response) (*DeactivateCertific
 	}
 
 	response := &DeactivateCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Certificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteCertificateResponse parses an HTTP response from a DeleteCertificateWithResponse call
+func ParseDeleteCertificateResponse(rsp *http.Response) (*DeleteCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteCertificatePrivateKeyResponse parses an HTTP response from a DeleteCertificatePrivateKeyWithResponse call
+func ParseDeleteCertificatePrivateKeyResponse(rsp *http.Response) (*DeleteCertificatePrivateKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteCertificatePrivateKeyResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}

@@ -99,6 +99,12 @@ type ServerInterface interface {
 	// DeactivateCertificate Deactivate a certificate
 	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate)
 	DeactivateCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
+	// DeleteCertificate Delete a certificate that never signed, with its private key
+	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete)
+	DeleteCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
+	// DeleteCertificatePrivateKey Destroy a deactivated certificate's private key
+	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey)
+	DeleteCertificatePrivateKey(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
 	// EditCertificate Change the name or the restrictions of a certificate
 	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit)
 	EditCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
@@ -1627,6 +1633,76 @@ func (siw *ServerInterfaceWrapper) DeactivateCertificate(w http.ResponseWriter, 
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.DeactivateCertificate(w, r, organizationID, certificateSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteCertificate operation middleware
+func (siw *ServerInterfaceWrapper) DeleteCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "certificateSlug" -------------
+	var certificateSlug CertificateSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificateSlug", r.PathValue("certificateSlug"), &certificateSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificateSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteCertificate(w, r, organizationID, certificateSlug)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteCertificatePrivateKey operation middleware
+func (siw *ServerInterfaceWrapper) DeleteCertificatePrivateKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "certificateSlug" -------------
+	var certificateSlug CertificateSlug
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificateSlug", r.PathValue("certificateSlug"), &certificateSlug, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificateSlug", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteCertificatePrivateKey(w, r, organizationID, certificateSlug)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -5069,6 +5145,8 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/Activate", wrapper.ActivateCertificate)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/CertificateSigningRequest", wrapper.GetCertificateSigningRequest)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/Deactivate", wrapper.DeactivateCertificate)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/Delete", wrapper.DeleteCertificate)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey", wrapper.DeleteCertificatePrivateKey)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/Edit", wrapper.EditCertificate)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/UploadX509Certificate", wrapper.UploadX509Certificate)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Certificates/{certificateSlug}/X509Certificate", wrapper.GetX509Certificate)
@@ -6303,6 +6381,82 @@ type DeactivateCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response DeactivateCertificatedefaultApplicationProblemPlusJSONResponse) VisitDeactivateCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteCertificateRequestObject struct {
+	OrganizationID  OrganizationID  `json:"organizationId"`
+	CertificateSlug CertificateSlug `json:"certificateSlug"`
+	Body            *DeleteCertificateJSONRequestBody
+}
+
+type DeleteCertificateResponseObject interface {
+	VisitDeleteCertificateResponse(w http.ResponseWriter) error
+}
+
+type DeleteCertificate204Response struct {
+}
+
+func (response DeleteCertificate204Response) VisitDeleteCertificateResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteCertificatedefaultApplicationProblemPlusJSONResponse) VisitDeleteCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteCertificatePrivateKeyRequestObject struct {
+	OrganizationID  OrganizationID  `json:"organizationId"`
+	CertificateSlug CertificateSlug `json:"certificateSlug"`
+	Body            *DeleteCertificatePrivateKeyJSONRequestBody
+}
+
+type DeleteCertificatePrivateKeyResponseObject interface {
+	VisitDeleteCertificatePrivateKeyResponse(w http.ResponseWriter) error
+}
+
+type DeleteCertificatePrivateKey200JSONResponse Certificate
+
+func (response DeleteCertificatePrivateKey200JSONResponse) VisitDeleteCertificatePrivateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteCertificatePrivateKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteCertificatePrivateKeydefaultApplicationProblemPlusJSONResponse) VisitDeleteCertificatePrivateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9993,6 +10147,12 @@ type StrictServerInterface interface {
 	// DeactivateCertificate Deactivate a certificate
 	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate)
 	DeactivateCertificate(ctx context.Context, request DeactivateCertificateRequestObject) (DeactivateCertificateResponseObject, error)
+	// DeleteCertificate Delete a certificate that never signed, with its private key
+	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete)
+	DeleteCertificate(ctx context.Context, request DeleteCertificateRequestObject) (DeleteCertificateResponseObject, error)
+	// DeleteCertificatePrivateKey Destroy a deactivated certificate's private key
+	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey)
+	DeleteCertificatePrivateKey(ctx context.Context, request DeleteCertificatePrivateKeyRequestObject) (DeleteCertificatePrivateKeyResponseObject, error)
 	// EditCertificate Change the name or the restrictions of a certificate
 	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit)
 	EditCertificate(ctx context.Context, request EditCertificateRequestObject) (EditCertificateResponseObject, error)
@@ -11060,6 +11220,80 @@ func (sh *strictHandler) DeactivateCertificate(w http.ResponseWriter, r *http.Re
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(DeactivateCertificateResponseObject); ok {
 		if err := validResponse.VisitDeactivateCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteCertificate operation middleware
+func (sh *strictHandler) DeleteCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug) {
+	var request DeleteCertificateRequestObject
+
+	request.OrganizationID = organizationID
+	request.CertificateSlug = certificateSlug
+
+	var body DeleteCertificateJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteCertificate(ctx, request.(DeleteCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteCertificateResponseObject); ok {
+		if err := validResponse.VisitDeleteCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteCertificatePrivateKey operation middleware
+func (sh *strictHandler) DeleteCertificatePrivateKey(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug) {
+	var request DeleteCertificatePrivateKeyRequestObject
+
+	request.OrganizationID = organizationID
+	request.CertificateSlug = certificateSlug
+
+	var body DeleteCertificatePrivateKeyJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteCertificatePrivateKey(ctx, request.(DeleteCertificatePrivateKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteCertificatePrivateKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteCertificatePrivateKeyResponseObject); ok {
+		if err := validResponse.VisitDeleteCertificatePrivateKeyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

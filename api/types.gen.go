@@ -508,6 +508,9 @@ type Certificate struct {
 	NotAfter     time.Time `json:"notAfter,omitempty,omitzero"`
 	NotBefore    time.Time `json:"notBefore,omitempty,omitzero"`
 
+	// PrivateKeyDeletedAt Since then nothing signs with the certificate. Absent while it has its private key.
+	PrivateKeyDeletedAt time.Time `json:"privateKeyDeletedAt,omitempty,omitzero"`
+
 	// Restrictions The least rules of every signing policy that uses the certificate.
 	Restrictions CertificateRestrictions `json:"restrictions,omitempty,omitzero"`
 
@@ -2056,6 +2059,12 @@ type ActivateCertificateJSONRequestBody = ExpectedVersion
 
 // DeactivateCertificateJSONRequestBody defines body for DeactivateCertificate for application/json ContentType.
 type DeactivateCertificateJSONRequestBody = Deactivate
+
+// DeleteCertificateJSONRequestBody defines body for DeleteCertificate for application/json ContentType.
+type DeleteCertificateJSONRequestBody = ExpectedVersion
+
+// DeleteCertificatePrivateKeyJSONRequestBody defines body for DeleteCertificatePrivateKey for application/json ContentType.
+type DeleteCertificatePrivateKeyJSONRequestBody = Deactivate
 
 // EditCertificateJSONRequestBody defines body for EditCertificate for application/json ContentType.
 type EditCertificateJSONRequestBody = EditCertificate

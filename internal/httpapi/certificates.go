@@ -37,6 +37,9 @@ func certificateOf(l links, c *signing.Certificate) api.Certificate {
 		},
 		Link: l.resource(string(c.OrganizationID), "Certificates", c.Slug), Version: c.Version,
 	}
+	if c.KeyDeletedAt != nil {
+		out.PrivateKeyDeletedAt = *c.KeyDeletedAt
+	}
 	for _, der := range c.Chain {
 		out.X509CertificateChain = append(out.X509CertificateChain, base64.StdEncoding.EncodeToString(der))
 	}
@@ -237,6 +240,21 @@ func (s *service) ActivateCertificate(ctx context.Context, r api.ActivateCertifi
 func (s *service) DeactivateCertificate(ctx context.Context, r api.DeactivateCertificateRequestObject) (api.DeactivateCertificateResponseObject, error) {
 	c, err := s.editCertificate(ctx, r.CertificateSlug, signing.CertificateEdit{Active: pointer(false), Version: deactivation(r.Body).Version, EvenIfInUse: deactivation(r.Body).EvenIfInUse})
 	return reply[api.DeactivateCertificateResponseObject](api.DeactivateCertificate200JSONResponse(c), err)
+}
+
+// DeleteCertificatePrivateKey destroys a certificate's private key.
+func (s *service) DeleteCertificatePrivateKey(ctx context.Context, r api.DeleteCertificatePrivateKeyRequestObject) (api.DeleteCertificatePrivateKeyResponseObject, error) {
+	c, err := s.signing.DeletePrivateKey(ctx, actorOf(ctx), r.CertificateSlug, signing.KeyDeletion{Version: deactivation(r.Body).Version, EvenIfInUse: deactivation(r.Body).EvenIfInUse})
+	if err != nil {
+		return nil, err
+	}
+	return api.DeleteCertificatePrivateKey200JSONResponse(certificateOf(exchangeOf(ctx).links, c)), nil
+}
+
+// DeleteCertificate deletes a certificate that never signed.
+func (s *service) DeleteCertificate(ctx context.Context, r api.DeleteCertificateRequestObject) (api.DeleteCertificateResponseObject, error) {
+	err := s.signing.DeleteCertificate(ctx, actorOf(ctx), r.CertificateSlug, expected(r.Body))
+	return reply[api.DeleteCertificateResponseObject](api.DeleteCertificate204Response{}, err)
 }
 
 // certificateFile returns a sink that keeps a small file in memory.

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/countersign-dev/countersign/internal/auth"
@@ -160,6 +161,21 @@ var managementWalks = map[string]walk{
 	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit":       {path: fixed("/Certificates/test/Edit"), body: jsonBody(`{"name":"x"}`), may: certAdmins},
 	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Activate":   {path: fixed("/Certificates/test/Activate"), may: certAdmins},
 	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Deactivate": {path: onCSR("/Deactivate"), may: certAdmins},
+	"POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey": {
+		path: onDeactivated("/DeletePrivateKey"), may: certAdmins,
+	},
+	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete": {path: onCSR("/Delete"), ok: 204, may: certAdmins},
+}
+
+// onDeactivated makes a certificate signing request and deactivates it.
+func onDeactivated(suffix string) func(*testing.T, *world) string {
+	return func(t *testing.T, w *world) string {
+		path := onCSR("")(t, w)
+		if _, err := w.signing.EditCertificate(t.Context(), w.people[globalAdmin].actor, strings.TrimPrefix(path, "/Certificates/"), signing.CertificateEdit{Active: ptr(false)}); err != nil {
+			t.Fatal(err)
+		}
+		return path + suffix
+	}
 }
 
 // onAwaited makes a request of the requester that waits for its artifact.

@@ -37,13 +37,14 @@ type Store interface {
 	// Only the one function that spends a signing grant may call Signer.
 	Signer(ctx context.Context, keyID string) (crypto.Signer, error)
 
-	// Delete destroys a key. Signers obtained before fail from then on.
+	// Delete destroys a key. Signers obtained before fail from then on. A key that
+	// is gone is no error: deleting may be repeated.
 	Delete(ctx context.Context, keyID string) error
 }
 
 var (
 	// ErrKeyNotFound says that the store has no key of that identifier. Every
-	// method that takes an identifier returns an error that wraps it.
+	// method that uses a key returns an error that wraps it.
 	ErrKeyNotFound = errors.New("keystore: no such key")
 
 	// ErrSealBroken says that a stored key could not be unsealed: the master key

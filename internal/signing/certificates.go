@@ -190,6 +190,9 @@ func (s *Service) UploadCertificate(ctx context.Context, a Actor, slug string, f
 		load:   func(tx Tx) (*Certificate, error) { return tx.CertificateBySlug(ctx, a.OrganizationID, slug) },
 		permit: func(Tx, *Certificate) error { return require(a, OpManageCertificates, scope{}) },
 		apply: func(tx Tx, c *Certificate) error {
+			if c.KeyDeletedAt != nil {
+				return errKeyDeleted(c)
+			}
 			if len(file) > maxChain {
 				return Invalid("CertificateFile", "The file has %d bytes; at most %d are allowed.", len(file), maxChain)
 			}
@@ -285,11 +288,12 @@ func (c *Certificate) Thumbprint() string {
 // warnBefore is how long before a certificate expires people are warned.
 const warnBefore = 30 * 24 * time.Hour
 
-// ExpiryWarning says that a certificate expired or will within 30 days; empty when neither, or when it was not issued yet.
+// ExpiryWarning says that a certificate expired or will within 30 days; empty when neither, when it was not issued yet, or when
+// its key was deleted.
 func (c *Certificate) ExpiryWarning(now time.Time) string {
 	left := c.NotAfter.Sub(now)
 	switch day := c.NotAfter.Format(time.DateOnly); {
-	case len(c.Chain) == 0 || left > warnBefore:
+	case len(c.Chain) == 0 || left > warnBefore || c.KeyDeletedAt != nil:
 		return ""
 	case left <= 0:
 		return fmt.Sprintf("The certificate expired on %s: nothing is signed with it any more. Upload a renewed one.", day)
@@ -317,6 +321,9 @@ func (s *Service) EditCertificate(ctx context.Context, a Actor, slug string, e C
 		permit: func(Tx, *Certificate) error { return require(a, OpManageCertificates, scope{}) },
 		apply: func(tx Tx, c *Certificate) error {
 			was := c.Active
+			if c.KeyDeletedAt != nil && e.Active != nil && *e.Active {
+				return errKeyDeleted(c)
+			}
 			set(&c.Name, e.Name)
 			set(&c.Active, e.Active)
 			set(&c.Restrictions, e.Restrictions)
@@ -338,7 +345,7 @@ func (s *Service) EditCertificate(ctx context.Context, a Actor, slug string, e C
 			if err := v.err(); err != nil || !was || c.Active || e.EvenIfInUse {
 				return err
 			}
-			uses, err := usesOfCertificate(ctx, tx, c)
+			uses, err := usesOfCertificate(ctx, tx, c, false)
 			if err != nil {
 				return err
 			}

@@ -132,6 +132,8 @@ func (e *evaluation) hosts(o *Origin, system *TrustedBuildSystem) {
 // unusable says why a certificate cannot sign now, and what to do; empty when it can.
 func (c *Certificate) unusable(now time.Time) (failed, remedy string) {
 	switch {
+	case c.KeyDeletedAt != nil:
+		return "The certificate's private key was deleted.", "Give the signing policy another certificate."
 	case !c.Active:
 		return "The certificate is deactivated.", "Activate it, or give the signing policy another certificate."
 	case len(c.Chain) == 0:

@@ -20,7 +20,7 @@ type Keys interface {
 	Import(ctx context.Context, key crypto.PrivateKey) (id string, public crypto.PublicKey, err error)
 	// Signer opens a key for use. Only the gate calls it.
 	Signer(ctx context.Context, id string) (crypto.Signer, error)
-	// Delete destroys a key.
+	// Delete destroys a key. One that is gone is no error: deleting may be repeated.
 	Delete(ctx context.Context, id string) error
 }
 

@@ -17,8 +17,8 @@ func retentionDays(o *Organization, p *Policy) int {
 }
 
 // Retain deletes the artifact bytes of requests whose retention time passed; requests, hashes and the audit log stay.
-// It also sweeps bytes that no request refers to, such as those of interrupted uploads, once they are a day old, and the
-// records of messages that were settled long ago.
+// It also sweeps bytes that no request refers to, such as those of interrupted uploads, once they are a day old, the
+// records of messages that were settled long ago, and deleted private keys that could not be erased at once.
 func (s *Service) Retain(ctx context.Context) error {
 	err := s.store.Tx(ctx, func(tx Tx) error { return tx.DeleteDeliveries(ctx, s.now().Add(-keepDeliveries)) })
 	if err != nil {
@@ -29,6 +29,9 @@ func (s *Service) Retain(ctx context.Context) error {
 		return err
 	}
 	for _, o := range organizations {
+		if err := s.eraseKeys(ctx, o.ID); err != nil {
+			s.log.Error("deleted private keys could not be erased", "organization", o.ID, "error", err)
+		}
 		if err := s.retainOrganization(ctx, o); err != nil {
 			return err
 		}

@@ -97,11 +97,12 @@ type Certificate struct {
 	Type           string                  `json:"type"` // "X509"
 	CreationMethod CreationMethod          `json:"creationMethod"`
 	Active         bool                    `json:"active"`
-	KeyStore       string                  `json:"keyStore"`     // name of the key store, "software"
-	KeyID          string                  `json:"keyId"`        // the key's id in that store
-	KeyAlgorithm   string                  `json:"keyAlgorithm"` // "RSA-3072", "ECDSA-P256", ...
-	Chain          [][]byte                `json:"chain"`        // DER, leaf first; empty while a CSR waits for its certificate
-	CSR            []byte                  `json:"csr"`          // DER of the PKCS#10 request, for creation method Csr
+	KeyStore       string                  `json:"keyStore"`               // name of the key store, "software"
+	KeyID          string                  `json:"keyId"`                  // the key's id in that store; empty without a key
+	KeyAlgorithm   string                  `json:"keyAlgorithm"`           // "RSA-3072", "ECDSA-P256", ...
+	Chain          [][]byte                `json:"chain"`                  // DER, leaf first; empty while a CSR waits for its certificate
+	CSR            []byte                  `json:"csr"`                    // DER of the PKCS#10 request, for creation method Csr
+	KeyDeletedAt   *time.Time              `json:"keyDeletedAt,omitempty"` // since then nothing signs with it; KeyID is empty once the key is erased
 	Subject        string                  `json:"subject"`
 	Issuer         string                  `json:"issuer"`
 	SerialNumber   string                  `json:"serialNumber"` // lower-case hexadecimal

@@ -142,6 +142,9 @@ type CertificateTx interface {
 	Certificates(ctx context.Context, org ID) ([]*Certificate, error) // by name
 	InsertCertificate(ctx context.Context, c *Certificate) error
 	UpdateCertificate(ctx context.Context, c *Certificate) error
+	DeleteCertificate(ctx context.Context, org, id ID) error // one that no policy and no grant refers to
+	// CertificateGranted reports whether a signature with the certificate was ever granted.
+	CertificateGranted(ctx context.Context, id ID) (bool, error)
 }
 
 // RequestTx reads and writes signing requests.

@@ -117,8 +117,8 @@ func policyName(p *Policy, projects map[ID]string) string {
 	return fmt.Sprintf("signing policy '%s/%s'", projects[p.ProjectID], p.Slug)
 }
 
-// usesOfCertificate lists the active policies that a certificate serves.
-func usesOfCertificate(ctx context.Context, tx Tx, c *Certificate) ([]string, error) {
+// usesOfCertificate lists the policies that a certificate serves: the active ones, or every one.
+func usesOfCertificate(ctx context.Context, tx Tx, c *Certificate, every bool) ([]string, error) {
 	policies, err := tx.Policies(ctx, c.OrganizationID, PolicyFilter{CertificateID: c.ID})
 	if err != nil || len(policies) == 0 {
 		return nil, err
@@ -126,7 +126,7 @@ func usesOfCertificate(ctx context.Context, tx Tx, c *Certificate) ([]string, er
 	projects, err := projectSlugs(ctx, tx, c.OrganizationID)
 	var uses []string
 	for _, p := range policies {
-		if p.Active {
+		if p.Active || every {
 			uses = append(uses, policyName(p, projects))
 		}
 	}

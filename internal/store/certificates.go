@@ -8,13 +8,14 @@ import (
 )
 
 const certificateColumns = "id, organization_id, slug, name, type, creation_method, active, key_store, key_id, key_algorithm, " +
-	"chain, csr, subject, issuer, serial_number, not_before, not_after, restrictions, created_at, version"
+	"chain, csr, subject, issuer, serial_number, not_before, not_after, restrictions, created_at, version, key_deleted_at"
 
 func scanCertificate(s scanner) (*signing.Certificate, error) {
 	c := &signing.Certificate{}
 	return c, s.Scan(&c.ID, &c.OrganizationID, &c.Slug, &c.Name, &c.Type, &c.CreationMethod, &c.Active, &c.KeyStore, &c.KeyID,
 		&c.KeyAlgorithm, jsonColumn{&c.Chain}, &c.CSR, &c.Subject, &c.Issuer, &c.SerialNumber, timeColumn{&c.NotBefore},
-		timeColumn{&c.NotAfter}, jsonColumn{&c.Restrictions}, timeColumn{&c.CreatedAt}, &c.Version)
+		timeColumn{&c.NotAfter}, jsonColumn{&c.Restrictions}, timeColumn{&c.CreatedAt}, &c.Version,
+		optionalTimeColumn{&c.KeyDeletedAt})
 }
 
 func (x *tx) Certificate(ctx context.Context, org, id signing.ID) (*signing.Certificate, error) {
@@ -35,20 +36,33 @@ func (x *tx) Certificates(ctx context.Context, org signing.ID) ([]*signing.Certi
 func (x *tx) InsertCertificate(ctx context.Context, c *signing.Certificate) error {
 	c.Version = 1
 	return x.q.insert(ctx, "A certificate with this slug exists.", "INSERT INTO certificates ("+certificateColumns+", slug_key) "+
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
 		text(c.ID), text(c.OrganizationID), c.Slug, c.Name, c.Type, text(c.CreationMethod), c.Active, c.KeyStore, c.KeyID,
 		c.KeyAlgorithm, encode(c.Chain), c.CSR, c.Subject, c.Issuer, c.SerialNumber, micros(c.NotBefore), micros(c.NotAfter),
-		encode(c.Restrictions), micros(c.CreatedAt), c.Version, fold(c.Slug))
+		encode(c.Restrictions), micros(c.CreatedAt), c.Version, optional(c.KeyDeletedAt), fold(c.Slug))
 }
 
 func (x *tx) UpdateCertificate(ctx context.Context, c *signing.Certificate) error {
 	return x.q.update(ctx, "certificate", &c.Version, "UPDATE certificates SET slug = $1, slug_key = $2, name = $3, type = $4, "+
 		"creation_method = $5, active = $6, key_store = $7, key_id = $8, key_algorithm = $9, chain = $10, csr = $11, "+
 		"subject = $12, issuer = $13, serial_number = $14, not_before = $15, not_after = $16, restrictions = $17, "+
-		"version = version + 1 WHERE id = $18 AND organization_id = $19 AND version = $20",
+		"key_deleted_at = $18, version = version + 1 WHERE id = $19 AND organization_id = $20 AND version = $21",
 		c.Slug, fold(c.Slug), c.Name, c.Type, text(c.CreationMethod), c.Active, c.KeyStore, c.KeyID, c.KeyAlgorithm,
 		encode(c.Chain), c.CSR, c.Subject, c.Issuer, c.SerialNumber, micros(c.NotBefore), micros(c.NotAfter),
-		encode(c.Restrictions), text(c.ID), text(c.OrganizationID), c.Version)
+		encode(c.Restrictions), optional(c.KeyDeletedAt), text(c.ID), text(c.OrganizationID), c.Version)
+}
+
+func (x *tx) DeleteCertificate(ctx context.Context, org, id signing.ID) error {
+	n, err := x.q.exec(ctx, "DELETE FROM certificates WHERE id = $1 AND organization_id = $2", text(id), text(org))
+	if err == nil && n == 0 {
+		err = signing.Errorf(signing.KindNotFound, "No such certificate.")
+	}
+	return err
+}
+
+func (x *tx) CertificateGranted(ctx context.Context, id signing.ID) (bool, error) {
+	return one(ctx, x.q, "grant", func(s scanner) (found bool, err error) { return found, s.Scan(&found) },
+		"SELECT EXISTS (SELECT 1 FROM grants WHERE certificate_id = $1)", text(id))
 }
 
 // SoftwareKeys keeps the sealed keys of the software key store in the database. Each call is a transaction of its own,

@@ -140,7 +140,7 @@ func TestAuditObjectTypes(t *testing.T) {
 		}
 		for _, statement := range []string{
 			"DROP INDEX audit_leaves_object_type", "ALTER TABLE audit_leaves DROP COLUMN object_type",
-			"ALTER TABLE policies DROP COLUMN approval_version", "DELETE FROM goose_db_version WHERE version_id >= 7",
+			"ALTER TABLE policies DROP COLUMN approval_version", "ALTER TABLE certificates DROP COLUMN key_deleted_at", "DELETE FROM goose_db_version WHERE version_id >= 7",
 		} {
 			if _, err := store.Raw(t.Context(), db, statement); err != nil {
 				t.Fatal(err)

@@ -130,15 +130,11 @@ func (s *Store) Signer(ctx context.Context, keyID string) (crypto.Signer, error)
 // Delete implements keystore.Store. Signers that other processes obtained before
 // work until they are given up.
 func (s *Store) Delete(ctx context.Context, keyID string) error {
-	found, err := s.storage.Delete(ctx, keyID)
-	if err != nil {
+	if _, err := s.storage.Delete(ctx, keyID); err != nil {
 		return fmt.Errorf("keystore: deleting key %s: %w", keyID, err)
 	}
 	if k := s.cache.remove(keyID); k != nil {
 		k.destroy()
-	}
-	if !found {
-		return fmt.Errorf("%w: %s", keystore.ErrKeyNotFound, keyID)
 	}
 	return nil
 }

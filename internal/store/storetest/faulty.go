@@ -282,6 +282,10 @@ func (t *faultyTx) InsertCertificate(ctx context.Context, c *signing.Certificate
 	return t.write("InsertCertificate", func() error { return t.Tx.InsertCertificate(ctx, c) })
 }
 
+func (t *faultyTx) DeleteCertificate(ctx context.Context, org, id signing.ID) error {
+	return t.write("DeleteCertificate", func() error { return t.Tx.DeleteCertificate(ctx, org, id) })
+}
+
 func (t *faultyTx) UpdateCertificate(ctx context.Context, c *signing.Certificate) error {
 	return t.write("UpdateCertificate", func() error { return t.Tx.UpdateCertificate(ctx, c) })
 }

@@ -605,6 +605,7 @@ func testCertificates(t *testing.T, e *env) {
 		func(c *signing.Certificate) {
 			c.Chain, c.CSR, c.NotBefore, c.NotAfter = nil, []byte{0x30}, time.Time{}.UTC(), time.Time{}.UTC()
 			c.Restrictions.MinimumApprovals, c.Active, c.Slug = 2, false, "zzz"
+			c.KeyID, c.KeyDeletedAt = "", pointer(at(time.Minute))
 		},
 		func(tx signing.Tx, c *signing.Certificate) error { return tx.UpdateCertificate(ctx, c) })
 	certificate := func(slug string) *signing.Certificate {
@@ -618,4 +619,21 @@ func testCertificates(t *testing.T, e *env) {
 			return err
 		})
 	e.equal(len(get(e, func(tx signing.Tx) ([]*signing.Certificate, error) { return tx.Certificates(ctx, org) })), 1+len(sameSlugs))
+
+	granted := func(tx signing.Tx) (bool, error) { return tx.CertificateGranted(ctx, c.ID) }
+	e.equal(get(e, granted), false)
+	r := w.NewRequest(base)
+	e.do(func(tx signing.Tx) error {
+		return errors.Join(tx.InsertRequest(ctx, r), tx.InsertGrant(ctx, &signing.GrantRecord{ID: signing.NewID(), RequestID: r.ID, CertificateID: c.ID, IssuedAt: base}))
+	})
+	e.equal(get(e, granted), true)
+	unused := certificate("unused")
+	e.do(func(tx signing.Tx) error { return tx.InsertCertificate(ctx, unused) })
+	remove := func(org, id signing.ID) func(signing.Tx) error {
+		return func(tx signing.Tx) error { return tx.DeleteCertificate(ctx, org, id) }
+	}
+	e.want(signing.KindNotFound, remove(other.Organization.ID, unused.ID))
+	e.do(remove(org, unused.ID))
+	e.want(signing.KindNotFound, remove(org, unused.ID))
+	e.want(signing.KindInvalid, remove(org, c.ID)) // a policy and a grant refer to it
 }
