@@ -1022,7 +1022,8 @@ type ClientInterface interface {
 	// UploadUnsignedArtifactWithBody Upload the artifact of a request that was submitted without one
 	//
 	// The body is the file itself, no form; its `Content-Type` does not matter. When its digest is not the announced one, the answer
-	// is 400 and the upload may be repeated.
+	// is 400 and the upload may be repeated. The artifact that the request has already may be sent again and changes nothing;
+	// another one is refused with 409.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3480,7 +3481,8 @@ func (c *Client) GetUnsignedArtifact(ctx context.Context, organizationID Organiz
 // UploadUnsignedArtifactWithBody Upload the artifact of a request that was submitted without one
 //
 // The body is the file itself, no form; its `Content-Type` does not matter. When its digest is not the announced one, the answer
-// is 400 and the upload may be repeated.
+// is 400 and the upload may be repeated. The artifact that the request has already may be sent again and changes nothing;
+// another one is refused with 409.
 //
 // Takes any type of body and a specified content type.
 //
@@ -10927,7 +10929,8 @@ type ClientWithResponsesInterface interface {
 	// UploadUnsignedArtifactWithBodyWithResponse Upload the artifact of a request that was submitted without one
 	//
 	// The body is the file itself, no form; its `Content-Type` does not matter. When its digest is not the announced one, the answer
-	// is 400 and the upload may be repeated.
+	// is 400 and the upload may be repeated. The artifact that the request has already may be sent again and changes nothing;
+	// another one is refused with 409.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -18424,7 +18427,8 @@ func (c *ClientWithResponses) GetUnsignedArtifactWithResponse(ctx context.Contex
 // UploadUnsignedArtifactWithBodyWithResponse Upload the artifact of a request that was submitted without one
 //
 // The body is the file itself, no form; its `Content-Type` does not matter. When its digest is not the announced one, the answer
-// is 400 and the upload may be repeated.
+// is 400 and the upload may be repeated. The artifact that the request has already may be sent again and changes nothing;
+// another one is refused with 409.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //

@@ -1567,7 +1567,7 @@ type SubmittedForUpload struct {
 	// Status Completed, Failed, Denied and Canceled are final.
 	Status SigningRequestStatus `json:"status"`
 
-	// UploadLink Where to send the artifact. Absent when none is waited for.
+	// UploadLink Where to send the artifact. Absent when the request failed at once.
 	UploadLink string `json:"uploadLink,omitempty,omitzero"`
 
 	// WebLink The request's page.
@@ -1973,35 +1973,35 @@ type ListSigningRequestsParams struct {
 // SubmitSigningRequestParams defines parameters for SubmitSigningRequest.
 type SubmitSigningRequestParams struct {
 	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
-	// artifact and origin is returned instead of a new one.
+	// artifact, parameters and origin is returned instead of a new one. A CI job's id serves for all of the job's artifacts.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // ResubmitSigningRequestParams defines parameters for ResubmitSigningRequest.
 type ResubmitSigningRequestParams struct {
 	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
-	// artifact and origin is returned instead of a new one.
+	// artifact, parameters and origin is returned instead of a new one. A CI job's id serves for all of the job's artifacts.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // SubmitWithArtifactParams defines parameters for SubmitWithArtifact.
 type SubmitWithArtifactParams struct {
 	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
-	// artifact and origin is returned instead of a new one.
+	// artifact, parameters and origin is returned instead of a new one. A CI job's id serves for all of the job's artifacts.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // SubmitWithArtifactRetrievalLinkParams defines parameters for SubmitWithArtifactRetrievalLink.
 type SubmitWithArtifactRetrievalLinkParams struct {
 	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
-	// artifact and origin is returned instead of a new one.
+	// artifact, parameters and origin is returned instead of a new one. A CI job's id serves for all of the job's artifacts.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // SubmitWithoutArtifactParams defines parameters for SubmitWithoutArtifact.
 type SubmitWithoutArtifactParams struct {
 	// IdempotencyKey Makes the submission safe to repeat. The pending or completed request that the same user made with the same key, signing policy,
-	// artifact and origin is returned instead of a new one.
+	// artifact, parameters and origin is returned instead of a new one. A CI job's id serves for all of the job's artifacts.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 

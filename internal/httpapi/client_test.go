@@ -50,7 +50,10 @@ func TestClientSubmitsOtherwise(t *testing.T) {
 	if err := c.Upload(t.Context(), later.SigningRequestID, artifact); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Upload(t.Context(), later.SigningRequestID, artifact); statusOf(err) != http.StatusConflict {
+	if err := c.Upload(t.Context(), later.SigningRequestID, artifact); err != nil {
+		t.Errorf("the same upload again: %v", err)
+	}
+	if err := c.Upload(t.Context(), later.SigningRequestID, other); statusOf(err) != http.StatusConflict {
 		t.Errorf("a second upload: %v", err)
 	}
 	linked, err := c.SubmitLink(t.Context(), s, client.Link{URL: "https://ci.example/app.exe", FileName: "app.exe", SHA256: digest, Header: http.Header{"X-Other": {"1"}, "X-Token": {"secret"}}})

@@ -63,11 +63,31 @@ func TestUploadAfterwards(t *testing.T) {
 		if resp := w.as(t, ciUser, "POST", path, body{contentType: contentType, content: string(examplePE)}); resp.StatusCode != http.StatusAccepted || readBody(t, resp) != "" {
 			t.Errorf("upload as %q: %d", contentType, resp.StatusCode)
 		}
-		wantProblem(t, w.as(t, ciUser, "POST", path, body{content: string(examplePE)}), 409)
+		wantProblem(t, w.as(t, ciUser, "POST", path, body{content: "something else"}), 409)
 		w.advance(t, made.SigningRequestID)
+		if resp := w.as(t, ciUser, "POST", path, body{content: string(examplePE)}); resp.StatusCode != http.StatusAccepted {
+			t.Errorf("the same upload again: %d", resp.StatusCode)
+		}
 		if d := w.details(t, ciUser, made.SigningRequestID); d.Status != "Completed" || d.UploadLink != "" || d.Parameters["version"] != "7" {
 			t.Errorf("after the upload: %+v", d)
 		}
+	}
+	// A build that runs again finds its request, with where to upload, and may upload again.
+	announced.header = []string{"Idempotency-Key", "job 17"}
+	var found []string
+	for range 2 {
+		made = decodeBody[api.SubmittedForUpload](t, w.as(t, ciUser, "POST", "/SigningRequests/SubmitWithoutArtifact", announced), http.StatusCreated)
+		found = append(found, made.SigningRequestID)
+		path = "/SigningRequests/" + made.SigningRequestID + "/UploadUnsignedArtifact"
+		if !strings.HasSuffix(made.UploadLink, path) {
+			t.Errorf("upload to %q", made.UploadLink)
+		}
+		if resp := w.as(t, ciUser, "POST", path, body{content: string(examplePE)}); resp.StatusCode != http.StatusAccepted {
+			t.Errorf("upload: %d", resp.StatusCode)
+		}
+	}
+	if found[0] != found[1] {
+		t.Errorf("two requests: %v", found)
 	}
 	for field, form := range map[string]body{
 		"UnsignedArtifactMetadata.FileName":   formBody("projectSlug", "demo", "signingPolicySlug", "test-signing"),
@@ -333,7 +353,8 @@ func TestManageUsers(t *testing.T) {
 		}
 	}
 	path := "/CIUsers/" + ci.UserID
-	if u := post[api.CIUser](t, w, userAdmin, path+"/Edit", `{"roles":["globalreader"],"version":1}`, 200); !slices.Equal(u.Roles, []api.Role{"GlobalReader"}) || u.Description != "d" {
+	w.refuse(t, userAdmin, path+"/Edit", `{"roles":["globalreader"]}`, 403, "-") // which she lacks
+	if u := post[api.CIUser](t, w, globalAdmin, path+"/Edit", `{"roles":["globalreader"],"version":1}`, 200); !slices.Equal(u.Roles, []api.Role{"GlobalReader"}) || u.Description != "d" {
 		t.Errorf("%+v", u)
 	}
 	w.refuse(t, userAdmin, path+"/Edit", `{"name":"x","version":1}`, 409, "-")

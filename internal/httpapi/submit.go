@@ -171,7 +171,10 @@ func (s *service) SubmitWithoutArtifact(ctx context.Context, r api.SubmitWithout
 	}
 	submitted := submittedResponse(ctx, request)
 	body := api.SubmittedForUpload{SigningRequestID: submitted.Body.SigningRequestID, WebLink: submitted.Body.WebLink, Status: submitted.Body.Status,
-		WorkflowStatus: submitted.Body.WorkflowStatus, IsFinalStatus: submitted.Body.IsFinalStatus, UploadLink: uploadLink(exchangeOf(ctx).links, request)}
+		WorkflowStatus: submitted.Body.WorkflowStatus, IsFinalStatus: submitted.Body.IsFinalStatus}
+	if request.Failure == nil { // also when an earlier submission made the request: what it has may be uploaded again
+		body.UploadLink = exchangeOf(ctx).links.signingRequest(string(request.OrganizationID), string(request.ID), uploadPath)
+	}
 	return api.SubmitWithoutArtifact201JSONResponse{Body: body, Headers: api.SubmitWithoutArtifact201ResponseHeaders{Location: submitted.Headers.Location}}, nil
 }
 
@@ -180,8 +183,10 @@ func uploadLink(l links, r *signing.Request) string {
 	if !r.AwaitsUpload() || r.Workflow.Status().Final() {
 		return ""
 	}
-	return l.signingRequest(string(r.OrganizationID), string(r.ID), "UploadUnsignedArtifact")
+	return l.signingRequest(string(r.OrganizationID), string(r.ID), uploadPath)
 }
+
+const uploadPath = "UploadUnsignedArtifact"
 
 // UploadUnsignedArtifact takes the artifact of a request that was submitted without one.
 func (s *service) UploadUnsignedArtifact(ctx context.Context, r api.UploadUnsignedArtifactRequestObject) (api.UploadUnsignedArtifactResponseObject, error) {

@@ -114,7 +114,7 @@ type job struct {
 	project       *Project
 	policy        *Policy
 	certificate   *Certificate
-	system        *TrustedBuildSystem // that vouched for the request; nil: none
+	by            voucher
 	version       *ConfigurationVersion
 	organization  *Organization
 	needsApproval bool // of a request that was not planned before
@@ -197,7 +197,7 @@ func (s *Service) load(ctx context.Context, tx Tx, j *job) (err error) {
 	if j.certificate, err = tx.Certificate(ctx, r.OrganizationID, j.policy.CertificateID); err != nil {
 		return err
 	}
-	if j.system, err = vouching(ctx, tx, r); err != nil {
+	if j.by, err = vouching(ctx, tx, r, j.project); err != nil {
 		return err
 	}
 	j.version, err = tx.ConfigurationVersion(ctx, r.OrganizationID, r.ConfigurationID, r.ConfigurationVersion)
@@ -411,15 +411,12 @@ func (s *Service) grant(ctx context.Context, j *job, plan *artifact.Plan) (*gran
 		if err := s.load(ctx, tx, j); err != nil {
 			return err
 		}
-		checks := evaluate(now, r, j.project, j.policy, j.certificate, j.system)
-		if err := tx.PutVerifications(ctx, r.ID, checks); err != nil {
+		checks := evaluate(now, r, j.project, j.policy, j.certificate, j.by, s.stamps != nil)
+		if err := putVerifications(ctx, tx, r, checks...); err != nil {
 			return err
 		}
 		if f := policyFailure(checks); f != nil {
 			return s.failLocked(ctx, tx, r, f)
-		}
-		if j.policy.Rules.RequireTimestamp && s.stamps == nil {
-			return s.failLocked(ctx, tx, r, &Failure{Code: "Timestamp", Message: "The signing policy requires a timestamp, but this server has no timestamp authority configured (--timestamp)."})
 		}
 		ballot, err := readBallot(ctx, tx, r, j.policy, j.certificate)
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -95,23 +94,6 @@ func onHosts(host string, hosts []string) bool {
 		}
 		return host == h
 	})
-}
-
-// urlHost returns an absolute URL's host in lower case, with its port unless that is the scheme's own; empty for what is no
-// such URL.
-func urlHost(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return ""
-	}
-	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	if port := u.Port(); port != "" && port != map[string]string{"https": "443", "http": "80"}[strings.ToLower(u.Scheme)] {
-		host += ":" + port
-	}
-	return host
 }
 
 // TrustedBuildSystemEdit describes a new trusted build system, or changes what is not nil.
@@ -280,16 +262,40 @@ func (s *Service) TrustedBuildSystems(ctx context.Context, a Actor) (list []*Tru
 	return list, err
 }
 
-// vouching returns the trusted build system that vouched for a request; nil when none did, or when it was deleted since.
-func vouching(ctx context.Context, tx Tx, r *Request) (*TrustedBuildSystem, error) {
-	if r.TrustedBuildSystemID == "" {
-		return nil, nil
+// voucher is who vouched for a request's origin, as its verifications need it.
+type voucher struct {
+	system *TrustedBuildSystem // nil: none did, or it was deleted since
+	name   string              // empty: none did
+	linked []string            // the names of those that are linked to the project
+}
+
+// vouching returns who vouched for a request. A trusted build system that was deleted since is still named: by the audit log.
+func vouching(ctx context.Context, tx Tx, r *Request, project *Project) (by voucher, err error) {
+	all, err := tx.TrustedBuildSystems(ctx, r.OrganizationID)
+	if err != nil {
+		return by, err
 	}
-	t, err := tx.TrustedBuildSystem(ctx, r.OrganizationID, r.TrustedBuildSystemID)
-	if KindOf(err) == KindNotFound {
-		return nil, nil
+	for _, t := range all {
+		if slices.Contains(project.TrustedBuildSystems, t.ID) {
+			by.linked = append(by.linked, t.display())
+		}
+		if t.ID == r.TrustedBuildSystemID {
+			by.system, by.name = t, t.display()
+		}
 	}
-	return t, err
+	if r.TrustedBuildSystemID == "" || by.system != nil {
+		return by, nil
+	}
+	by.name = string(r.TrustedBuildSystemID)
+	leaves, err := tx.AuditLeaves(ctx, r.OrganizationID, AuditFilter{ObjectType: "TrustedBuildSystem", ObjectID: r.TrustedBuildSystemID, Descending: true, Limit: 1})
+	if err != nil || len(leaves) == 0 {
+		return by, err
+	}
+	e, err := audit.Decode(leaves[0].Data)
+	if err == nil {
+		by.name = e.Object.Name + " (deleted)"
+	}
+	return by, err
 }
 
 func buildSystemObject(t *TrustedBuildSystem) audit.Object {

@@ -215,3 +215,137 @@ func TestWhoSubmitsWithoutBuildSystem(t *testing.T) {
 		}
 	}
 }
+
+// TestVerificationsAreComplete: each check is kept, under whatever rules and whatever came of it, with what it looked at and,
+// where it failed, what would make it pass.
+func TestVerificationsAreComplete(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	build := w.CI
+	build.TrustedBuildSystemID = w.BuildSystem
+	want := []string{"Active", "Certificate", "CertificateRestrictions", "Timestamp", "TrustedBuildSystem", "BuildSystemHosts", "Repository", "Branch", "Commit"}
+	good := signing.Origin{RepositoryURL: "https://github.com/acme/app", BranchName: "main", CommitID: "1"}
+	for _, r := range []*signing.Request{
+		w.submit(t, "test-signing"),
+		w.submitAs(t, build, "test-signing"),
+		w.submitAs(t, build, "verified"), // fails
+		w.submitAs(t, build, "verified", func(s *signing.Submission) { s.Origin = &good }),
+	} {
+		for range 2 { // as submitted and as signed
+			view, err := w.Request(t.Context(), w.CI, r.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, v := range view.Verifications {
+				names = append(names, v.Name)
+				if v.Explanation == "" || v.At.IsZero() || (v.Result == signing.NotPassed) != (v.Remedy != "") || v.Result != signing.NotRequired && len(v.Inputs) == 0 {
+					t.Errorf("%+v", v)
+				}
+			}
+			if !slices.Equal(names, want) {
+				t.Errorf("verifications %v, want %v", names, want)
+			}
+			w.advance(t, r.ID)
+		}
+	}
+}
+
+// TestOriginOfOthers: an origin that comes without a trusted build system's token is not kept, and that is said, before and
+// after signing; what a build system sends is kept without the secrets in its URLs.
+func TestOriginOfOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	origin := func(s *signing.Submission) {
+		s.Origin = &signing.Origin{RepositoryURL: "https://ci-token:hunter2@github.com/acme/app.git", BranchName: "main", CommitID: "1", BuildURL: "https://me:hunter2@ci.example/1"}
+	}
+	r := w.submit(t, "test-signing", origin)
+	for range 2 {
+		if v := w.verification(t, r.ID, "Origin"); r.Origin != nil || v.Result != signing.NotRequired || v.Remedy == "" || len(v.Inputs) > 0 {
+			t.Errorf("a claimed origin: %+v, %+v", r.Origin, v)
+		}
+		w.advance(t, r.ID)
+	}
+	if v := w.verification(t, w.submit(t, "test-signing").ID, "Origin"); v.Name != "" {
+		t.Errorf("without an origin: %+v", v)
+	}
+	build := w.CI
+	build.TrustedBuildSystemID = w.BuildSystem
+	r = w.submitAs(t, build, "verified", origin)
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowCompleted || got.Origin.RepositoryURL != "https://github.com/acme/app.git" || got.Origin.BuildURL != "https://ci.example/1" {
+		t.Errorf("%s, %+v", got.Workflow, got.Origin)
+	}
+	history, err := w.History(t.Context(), w.CI, r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range history {
+		if strings.Contains(string(h.Data), "hunter2") {
+			t.Errorf("the audit log holds a secret: %s", h.Data)
+		}
+	}
+	if !strings.Contains(string(history[0].Data), `"trustedBuildSystem":"Jenkins (jenkins)"`) {
+		t.Errorf("the audit log does not name the build system: %s", history[0].Data)
+	}
+}
+
+// TestBuildSystemGoesBeforeSigning: what held at submission is judged again when it is signed, as things are then; a build system
+// that is gone is still named.
+func TestBuildSystemGoesBeforeSigning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	build := w.CI
+	build.TrustedBuildSystemID = w.BuildSystem
+	submit := func() *signing.Request {
+		return w.submitAs(t, build, "verified", func(s *signing.Submission) {
+			s.Origin = &signing.Origin{RepositoryURL: "https://github.com/acme/app", BranchName: "main", CommitID: "1"}
+		})
+	}
+	refused := func(r *signing.Request, check string, says ...string) {
+		t.Helper()
+		got := w.advance(t, r.ID)
+		v := w.verification(t, r.ID, check)
+		if got.Workflow != signing.WorkflowProcessingFailed || got.Failure.Code != "Policy" || v.Result != signing.NotPassed {
+			t.Errorf("%s: %s, %+v", check, got.Workflow, v)
+		}
+		for _, text := range says {
+			if !strings.Contains(got.Failure.Message, text) {
+				t.Errorf("%q does not say %q", got.Failure.Message, text)
+			}
+		}
+	}
+	edit := func(e signing.ProjectEdit) {
+		t.Helper()
+		if _, err := w.EditProject(ctx, w.Admin, "app", e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := submit()
+	if got := w.advance(t, done.ID); got.Workflow != signing.WorkflowCompleted {
+		t.Fatal(got.Workflow)
+	}
+	r := submit()
+	edit(signing.ProjectEdit{Repositories: &[]string{"https://github.com/acme/other"}})
+	refused(r, "Repository", "none of the project's")
+	edit(signing.ProjectEdit{Repositories: &[]string{"https://github.com/acme/app"}})
+	r = submit()
+	edit(signing.ProjectEdit{TrustedBuildSystems: &[]signing.ID{}})
+	refused(r, "TrustedBuildSystem", "Jenkins (jenkins)", "not linked")
+	edit(signing.ProjectEdit{TrustedBuildSystems: &[]signing.ID{w.BuildSystem}})
+	r = submit()
+	edit(signing.ProjectEdit{TrustedBuildSystems: &[]signing.ID{}})
+	if _, err := w.EditProject(ctx, w.Admin, "other", signing.ProjectEdit{TrustedBuildSystems: &[]signing.ID{}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.DeleteTrustedBuildSystem(ctx, w.Admin, "jenkins"); err != nil {
+		t.Fatal(err)
+	}
+	refused(r, "TrustedBuildSystem", "Jenkins (deleted)")
+	// A resubmit of what was signed is judged by the same.
+	again, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: done.ID, PolicySlug: "verified"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(again, "TrustedBuildSystem", "Jenkins (deleted)")
+}

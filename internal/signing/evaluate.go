@@ -1,62 +1,44 @@
 package signing
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 )
 
-// evaluate checks a request against its signing policy and certificate as they are now. system is the trusted build system
-// that vouched for the request, nil when there is none. It is pure: the same inputs give the same verifications. It runs when
-// a request is submitted and again before it is signed.
-func evaluate(now time.Time, r *Request, project *Project, policy *Policy, certificate *Certificate, system *TrustedBuildSystem) []Verification {
+// evaluate checks a request against its signing policy and certificate as they are now. by is who vouched for the request,
+// stamps whether this server can have timestamps made. It is pure: the same inputs give the same verifications, always of the
+// same names. It runs when a request is submitted and again before it is signed.
+func evaluate(now time.Time, r *Request, project *Project, policy *Policy, certificate *Certificate, by voucher, stamps bool) []Verification {
 	e := evaluation{now: now}
 	e.check("Active", project.Active && policy.Active,
 		fmt.Sprintf("Project '%s' and signing policy '%s' are active.", project.Slug, policy.Slug),
 		fmt.Sprintf("Project '%s' or signing policy '%s' is deactivated.", project.Slug, policy.Slug),
-		"Activate them, then resubmit.")
+		"Activate them, then resubmit.",
+		input("project", activeText(project.Slug, project.Active)), input("signing policy", activeText(policy.Slug, policy.Active)))
 	e.certificate(certificate)
 	e.restrictions(policy, certificate)
-
-	rules := policy.Rules
-	e.buildSystem(r, project, rules, system)
-	e.hosts(r.Origin, system)
-	if !rules.VerifyOrigin {
-		e.skip("Repository", "The signing policy does not ask for a verified origin.")
-		e.skip("Branch", "The signing policy does not ask for a verified origin.")
-		return e.done
-	}
+	e.timestamp(policy.Rules, stamps)
 	origin := r.Origin
 	if origin == nil {
 		origin = &Origin{}
 	}
-	known := slices.ContainsFunc(project.Repositories, func(u string) bool { return sameRepository(u, origin.RepositoryURL) })
-	e.check("Repository", known,
-		"The source repository is one of the project's.",
-		map[bool]string{true: "The request names no source repository.", false: "The source repository is none of the project's."}[origin.RepositoryURL == ""],
-		"Build from a repository of the project, or add this repository to the project.",
-		input("repository", origin.RepositoryURL), input("project's repositories", strings.Join(project.Repositories, ", ")))
-	if len(rules.AllowedBranches) == 0 {
-		e.skip("Branch", "The signing policy allows every branch.")
-	} else {
-		ok := origin.BranchName != "" && slices.ContainsFunc(rules.AllowedBranches, func(p string) bool { return matchBranch(p, origin.BranchName) })
-		e.check("Branch", ok,
-			"The branch is allowed by the signing policy.",
-			map[bool]string{true: "The request names no branch.", false: "The branch is not allowed by the signing policy."}[origin.BranchName == ""],
-			"Build from an allowed branch, or allow this branch in the signing policy.",
-			input("branch", origin.BranchName), input("allowed branches", strings.Join(rules.AllowedBranches, ", ")))
-	}
-	e.check("Commit", origin.CommitID != "",
-		"The request names the source commit.",
-		"The request does not name the source commit.",
-		"Send Origin.RepositoryData.CommitId.",
-		input("commit", origin.CommitID))
+	e.buildSystem(project, policy.Rules, by)
+	e.hosts(origin, by)
+	e.source(origin, project, policy.Rules)
 	return e.done
+}
+
+func activeText(name string, active bool) string {
+	if active {
+		return name + " (active)"
+	}
+	return name + " (deactivated)"
 }
 
 type evaluation struct {
@@ -78,55 +60,149 @@ func (e *evaluation) skip(name, why string, inputs ...VerificationInput) {
 	e.done = append(e.done, Verification{Name: name, Result: NotRequired, Explanation: why, Inputs: inputs, At: e.now})
 }
 
-// buildSystem checks who vouches for the request, and names it.
-func (e *evaluation) buildSystem(r *Request, project *Project, rules PolicyRules, system *TrustedBuildSystem) {
-	name := string(r.TrustedBuildSystemID) // of one that is gone
-	if system != nil {
-		name = system.display()
+// timestamp checks that signatures can be timestamped where the policy wants that.
+func (e *evaluation) timestamp(rules PolicyRules, stamps bool) {
+	if !rules.RequireTimestamp {
+		e.skip("Timestamp", "The signing policy does not ask for a timestamp.")
+		return
 	}
-	if !rules.WantsBuildSystem() {
-		if system == nil {
-			e.skip("TrustedBuildSystem", "The signing policy does not ask for a trusted build system.")
-		} else {
-			e.skip("TrustedBuildSystem", "The signing policy does not ask for a trusted build system; one vouched for the request all the same.",
-				input("trusted build system", name))
-		}
+	e.check("Timestamp", stamps,
+		"The signing policy requires a timestamp, and this server has a timestamp authority: nothing is signed without one.",
+		"The signing policy requires a timestamp, but this server has no timestamp authority configured.",
+		"Give the server one (--timestamp), then resubmit.",
+		input("timestamp authority", map[bool]string{true: "configured", false: "none"}[stamps]))
+}
+
+// buildSystem checks who vouches for the request, and names it.
+func (e *evaluation) buildSystem(project *Project, rules PolicyRules, by voucher) {
+	inputs := []VerificationInput{input("trusted build system", by.name), input("linked to the project", strings.Join(by.linked, ", "))}
+	switch {
+	case rules.WantsBuildSystem():
+	case by.name == "":
+		e.skip("TrustedBuildSystem", "The signing policy does not ask for a trusted build system.")
+		return
+	default:
+		e.skip("TrustedBuildSystem", "The signing policy does not ask for a trusted build system; one vouched for the request all the same.", inputs...)
 		return
 	}
 	failed := ""
 	switch {
-	case r.TrustedBuildSystemID == "":
+	case by.name == "":
 		failed = "The request did not come from a trusted build system."
-	case system == nil:
-		failed = "The trusted build system that the request came from was deleted."
-	case !slices.Contains(project.TrustedBuildSystems, system.ID):
-		failed = fmt.Sprintf("The request came from the trusted build system %s, which is not linked to the project.", name)
+	case by.system == nil:
+		failed = fmt.Sprintf("The request came from the trusted build system %s, which was deleted since.", by.name)
+	case !slices.Contains(project.TrustedBuildSystems, by.system.ID):
+		failed = fmt.Sprintf("The request came from the trusted build system %s, which is not linked to the project.", by.name)
 	}
 	e.check("TrustedBuildSystem", failed == "",
-		fmt.Sprintf("The trusted build system %s, which is linked to the project, vouched for the request.", name),
-		failed, "Submit with the token of a trusted build system that is linked to the project.", input("trusted build system", name))
+		fmt.Sprintf("The trusted build system %s, which is linked to the project, vouched for the request.", by.name),
+		failed, "Submit with the token of a trusted build system that is linked to the project.", inputs...)
 }
 
 // hosts checks that a build system that belongs to certain hosts vouches for an origin there.
-func (e *evaluation) hosts(o *Origin, system *TrustedBuildSystem) {
-	if o == nil || system == nil || len(system.RepositoryHosts())+len(system.BuildHosts()) == 0 {
+func (e *evaluation) hosts(o *Origin, by voucher) {
+	const name = "BuildSystemHosts"
+	switch {
+	case by.system == nil:
+		e.skip(name, "No trusted build system vouches for the request.")
+		return
+	case len(by.system.RepositoryHosts())+len(by.system.BuildHosts()) == 0:
+		e.skip(name, "The trusted build system is bound to no hosts: it may vouch for any origin.", input("trusted build system", by.name))
 		return
 	}
-	repository := o.RepositoryURL == "" || onHosts(urlHost(repositoryKey(o.RepositoryURL)), system.RepositoryHosts())
-	build := o.BuildURL == "" || onHosts(urlHost(o.BuildURL), system.BuildHosts())
+	repository := o.RepositoryURL == "" || onHosts(urlHost(repositoryKey(o.RepositoryURL)), by.system.RepositoryHosts())
+	build := o.BuildURL == "" || onHosts(urlHost(o.BuildURL), by.system.BuildHosts())
 	hosts := func(list []string) string {
 		if len(list) == 0 {
 			return "any"
 		}
 		return strings.Join(list, ", ")
 	}
-	e.check("BuildSystemHosts", repository && build,
-		fmt.Sprintf("The origin lies on the hosts that the trusted build system %s may vouch for.", system.display()),
-		fmt.Sprintf("The trusted build system %s cannot vouch for this %s: it is on another host.", system.display(), map[bool]string{true: "build", false: "repository"}[repository]),
+	e.check(name, repository && build,
+		fmt.Sprintf("The origin lies on the hosts that the trusted build system %s may vouch for.", by.name),
+		fmt.Sprintf("The trusted build system %s cannot vouch for this %s: it is on another host.", by.name, map[bool]string{true: "build", false: "repository"}[repository]),
 		"Send the origin of the build that runs there, or add a trusted build system for the other host and link it to the project.",
-		input("trusted build system", system.display()),
-		input("repository", o.RepositoryURL), input("hosts of repositories", hosts(system.RepositoryHosts())),
-		input("build", o.BuildURL), input("hosts of builds", hosts(system.BuildHosts())))
+		input("trusted build system", by.name),
+		input("repository", o.RepositoryURL), input("hosts of repositories", hosts(by.system.RepositoryHosts())),
+		input("build", o.BuildURL), input("hosts of builds", hosts(by.system.BuildHosts())))
+}
+
+// source checks the repository, branch and commit.
+func (e *evaluation) source(o *Origin, project *Project, rules PolicyRules) {
+	repository := []VerificationInput{input("repository", o.RepositoryURL), input("project's repositories", strings.Join(project.Repositories, ", "))}
+	branch := []VerificationInput{input("branch", o.BranchName), input("allowed branches", strings.Join(rules.AllowedBranches, ", "))}
+	commit := input("commit", o.CommitID)
+	if !rules.VerifyOrigin {
+		const why = "The signing policy does not ask for a verified origin."
+		e.skip("Repository", why, repository...)
+		e.skip("Branch", why, branch[0])
+		e.skip("Commit", why, commit)
+		return
+	}
+	e.check("Repository", slices.ContainsFunc(project.Repositories, func(u string) bool { return sameRepository(u, o.RepositoryURL) }),
+		"The source repository is one of the project's.",
+		orNames(o.RepositoryURL, "The source repository is none of the project's.", "The request names no source repository."),
+		"Build from a repository of the project, or add this repository to the project.", repository...)
+	if len(rules.AllowedBranches) == 0 {
+		e.skip("Branch", "The signing policy allows every branch.", branch[0])
+	} else {
+		e.check("Branch", o.BranchName != "" && slices.ContainsFunc(rules.AllowedBranches, func(p string) bool { return matchBranch(p, o.BranchName) }),
+			"The branch is allowed by the signing policy.",
+			orNames(o.BranchName, "The branch is not allowed by the signing policy.", "The request names no branch."),
+			"Build from an allowed branch ('*' stands for anything but '/', '**' for anything; case matters), or allow this branch in the signing policy.", branch...)
+	}
+	e.check("Commit", o.CommitID != "",
+		"The request names the source commit.",
+		"The request does not name the source commit.",
+		"Send Origin.RepositoryData.CommitId.", commit)
+}
+
+// orNames returns what is said of a value, or of there being none.
+func orNames(value, given, absent string) string {
+	if value == "" {
+		return absent
+	}
+	return given
+}
+
+// originNotTaken says that an origin was sent by somebody whose word does not count.
+func originNotTaken(now time.Time) Verification {
+	return Verification{Name: "Origin", Result: NotRequired, At: now,
+		Explanation: "The submission named an origin, but no trusted build system vouched for it: it was not kept.",
+		Remedy:      "Send it with 'Authorization: Bearer <apiToken>:<trustedBuildSystemToken>'.",
+	}
+}
+
+// digestOf checks that an artifact which came after its request is the announced one. Hashes are lower-case hexadecimal;
+// announced may be empty.
+func digestOf(now time.Time, announced, received string) Verification {
+	e := evaluation{now: now}
+	inputs := []VerificationInput{input("announced SHA-256", announced), input("received SHA-256", received)}
+	if announced == "" {
+		e.skip("ArtifactDigest", "The submission announced no hash: any artifact was taken.", inputs...)
+	} else {
+		e.check("ArtifactDigest", announced == received,
+			"The artifact is the one that the submission announced.",
+			"The artifact is not the one that the submission announced.",
+			"Submit again with the hash of the artifact, or have the announced artifact delivered.", inputs...)
+	}
+	return e.done[0]
+}
+
+// putVerifications stores checks of a request in place of earlier ones of the same name; the others stay.
+func putVerifications(ctx context.Context, tx Tx, r *Request, checks ...Verification) error {
+	all, err := tx.Verifications(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	for _, v := range checks {
+		if i := slices.IndexFunc(all, func(w Verification) bool { return w.Name == v.Name }); i >= 0 {
+			all[i] = v
+		} else {
+			all = append(all, v)
+		}
+	}
+	return tx.PutVerifications(ctx, r.ID, all)
 }
 
 // unusable says why a certificate cannot sign now, and what to do; empty when it can.
@@ -153,11 +229,16 @@ func (e *evaluation) certificate(c *Certificate) {
 }
 
 func (e *evaluation) restrictions(p *Policy, c *Certificate) {
-	missing := c.Restrictions.missing(p.Rules)
+	wanted, missing := c.Restrictions.missing(PolicyRules{}), c.Restrictions.missing(p.Rules)
+	if len(wanted) == 0 {
+		e.skip("CertificateRestrictions", "The certificate wants no rules of the signing policies that use it.", input("certificate", c.Slug))
+		return
+	}
 	e.check("CertificateRestrictions", len(missing) == 0,
 		"The signing policy has the rules that its certificate wants.",
 		"The signing policy lacks rules that its certificate wants: "+strings.Join(missing, ", ")+".",
-		"Add these rules to the signing policy.")
+		"Add these rules to the signing policy.",
+		input("certificate", c.Slug), input("wanted rules", strings.Join(wanted, ", ")), input("signing policy", p.Slug))
 }
 
 // missing lists the rules that the certificate wants and the policy does not have.
@@ -213,82 +294,4 @@ func binding(r *Request, p *Policy, c *Certificate) string {
 	}{r.Unsigned.SHA256, string(r.ConfigurationID), r.ConfigurationVersion, r.Parameters, p.ID, p.ApprovalVersion, c.ID, hex.EncodeToString(leaf[:]), r.Origin})
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
-}
-
-// sameRepository compares two repository URLs: scheme (https, ssh and scp-like spellings of one host are equal), user
-// and ".git" do not matter, host names and the paths of hosts known to ignore case are compared without case.
-func sameRepository(a, b string) bool {
-	ka, kb := repositoryKey(a), repositoryKey(b)
-	return ka != "" && ka == kb
-}
-
-func repositoryKey(raw string) string {
-	raw = strings.TrimSpace(raw)
-	if raw == "" {
-		return ""
-	}
-	if !strings.Contains(raw, "://") {
-		// scp-like: [user@]host:path
-		if host, path, ok := strings.Cut(raw, ":"); ok && !strings.Contains(host, "/") {
-			raw = "ssh://" + host + "/" + path
-		}
-	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Hostname() == "" {
-		return ""
-	}
-	scheme := strings.ToLower(u.Scheme)
-	port := u.Port()
-	switch {
-	case scheme == "ssh" || scheme == "git+ssh":
-		if port == "22" {
-			port = ""
-		}
-		scheme = "https" // the same host serves the same repository
-	case scheme == "https" && port == "443", scheme == "http" && port == "80":
-		port = ""
-	}
-	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	if port != "" {
-		host += ":" + port
-	}
-	path := strings.Trim(u.Path, "/")
-	path = strings.TrimSuffix(path, ".git")
-	switch host {
-	case "github.com", "gitlab.com", "bitbucket.org", "dev.azure.com", "codeberg.org":
-		path = strings.ToLower(path)
-	}
-	if path == "" {
-		return ""
-	}
-	return scheme + "://" + host + "/" + path
-}
-
-// matchBranch reports whether a branch matches a pattern: '*' stands for any characters but '/', '**' for any, '?' for
-// one. "refs/heads/" in front of either is ignored. The time is linear in pattern times branch.
-func matchBranch(pattern, branch string) bool {
-	p := []rune(strings.TrimPrefix(pattern, "refs/heads/"))
-	b := []rune(strings.TrimPrefix(branch, "refs/heads/"))
-	// reach[j]: the pattern so far matches the first j characters.
-	reach := make([]bool, len(b)+1)
-	reach[0] = true
-	for i := 0; i < len(p); i++ {
-		switch {
-		case p[i] == '*' && i+1 < len(p) && p[i+1] == '*':
-			i++
-			for j := 1; j <= len(b); j++ {
-				reach[j] = reach[j] || reach[j-1]
-			}
-		case p[i] == '*':
-			for j := 1; j <= len(b); j++ {
-				reach[j] = reach[j] || (reach[j-1] && b[j-1] != '/')
-			}
-		default:
-			for j := len(b); j >= 1; j-- {
-				reach[j] = reach[j-1] && (p[i] == b[j-1] || p[i] == '?' && b[j-1] != '/')
-			}
-			reach[0] = false
-		}
-	}
-	return reach[len(b)]
 }

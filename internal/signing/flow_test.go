@@ -118,9 +118,7 @@ func TestResubmitRules(t *testing.T) {
 	if known, unknown := resubmit(w.Foreigner, done.ID, "release-signing"), resubmit(w.Foreigner, signing.NewID(), "release-signing"); signing.KindOf(known) != signing.KindOf(unknown) || signing.KindOf(known) != signing.KindInvalid {
 		t.Errorf("another organization learns that the request exists: %v, %v", known, unknown)
 	}
-	other, err := w.db, error(nil)
-	_ = other
-	_, err = w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: done.ID, PolicyID: w.policyID(t, "other", "test-signing")})
+	_, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: done.ID, PolicyID: w.policyID(t, "other", "test-signing")})
 	wantKind(t, err, signing.KindInvalid) // a policy of another project
 	if _, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: done.ID, PolicyID: w.policyID(t, "app", "release-signing")}); err != nil {
 		t.Errorf("resubmit by policy id: %v", err)
@@ -131,6 +129,78 @@ func TestResubmitRules(t *testing.T) {
 	again, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: done.ID, PolicySlug: "test-signing"})
 	if err != nil || again.ConfigurationVersion != 1 {
 		t.Errorf("a resubmit after a configuration change uses version %+v, want 1: %v", again, err)
+	}
+}
+
+// TestResubmitChain: a resubmit of a resubmit takes over the first one's bytes, configuration version, parameters and origin, is
+// judged by its own policy, and the chain is shown both ways. The artifact stays as long as one of them holds it.
+func TestResubmitChain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	build := w.CI
+	build.TrustedBuildSystemID = w.BuildSystem
+	origin := signing.Origin{RepositoryURL: "https://github.com/acme/app", BranchName: "release/1", CommitID: "1", BuildURL: "https://ci.example/1"}
+	first := w.submitAs(t, build, "test-signing", func(s *signing.Submission) {
+		s.Origin, s.Parameters, s.Description = &origin, map[string]string{"version": "2.1"}, "candidate"
+	})
+	w.advance(t, first.ID)
+	if _, err := w.EditConfiguration(ctx, w.Admin, "app", "exe", signing.ConfigurationEdit{XML: ptr(strings.Replace(exeConfiguration, "1.0", "1.1", 1))}); err != nil {
+		t.Fatal(err)
+	}
+	chain := []*signing.Request{first}
+	for _, policy := range []string{"test-signing", "verified", "two-eyes"} {
+		last := chain[len(chain)-1]
+		again, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: last.ID, PolicySlug: policy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := w.advance(t, again.ID)
+		if want := map[bool]signing.WorkflowStatus{true: signing.WorkflowWaitingForApproval, false: signing.WorkflowCompleted}[policy == "two-eyes"]; got.Workflow != want {
+			t.Fatalf("%s: %s, %+v", policy, got.Workflow, got.Failure)
+		}
+		if diff := cmp.Diff(*first.Origin, *got.Origin) + cmp.Diff(first.Unsigned, got.Unsigned) + cmp.Diff(first.Parameters, got.Parameters); diff != "" ||
+			got.ConfigurationVersion != 1 || got.TrustedBuildSystemID != w.BuildSystem || got.Description != "candidate" {
+			t.Errorf("%s: %s", policy, diff)
+		}
+		chain = append(chain, again)
+	}
+	for i, r := range chain {
+		view, err := w.Request(ctx, w.CI, r.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 && view.OriginalID != chain[i-1].ID {
+			t.Errorf("link %d resubmits %s", i, view.OriginalID)
+		}
+		if last := i == len(chain)-1; last != (len(view.Resubmits) == 0) || !last && view.Resubmits[0].ID != chain[i+1].ID {
+			t.Errorf("link %d is resubmitted by %v", i, view.Resubmits)
+		}
+	}
+	// The artifacts of those that ended go; the last one still has its bytes.
+	if _, err := w.EditOrganization(ctx, w.Admin, signing.OrganizationEdit{Settings: &signing.OrganizationSettings{RetentionDays: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.advance(48 * time.Hour)
+	if err := w.Retain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: first.ID, PolicySlug: "test-signing"})
+	wantField(t, "artifact deleted", err, "OriginalSigningRequestId")
+	d, err := w.UnsignedArtifact(ctx, w.CI, chain[3].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Blob.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, a := range []signing.Actor{w.Approver, w.Second} {
+		if _, err := w.Approve(ctx, a, chain[3].ID, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.advance(t, chain[3].ID); got.Workflow != signing.WorkflowCompleted {
+		t.Errorf("%s, %+v", got.Workflow, got.Failure)
 	}
 }
 
@@ -183,7 +253,7 @@ func TestApprovals(t *testing.T) {
 		t.Errorf("ended as %s, %+v", got.Workflow, got.Failure)
 	}
 	// What it was decided on stays so when the policy changes once more.
-	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Rules: &signing.PolicyRules{RequiredApprovals: 2, RequireTimestamp: true}}); err != nil {
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Rules: &signing.PolicyRules{RequiredApprovals: 2}}); err != nil {
 		t.Fatal(err)
 	}
 	view, err = w.Request(ctx, w.Approver, r.ID)
@@ -324,6 +394,7 @@ func TestSubmissionErrors(t *testing.T) {
 		{"unknown configuration", w.CI, func(s *signing.Submission) { s.ConfigurationSlug = "nope" }, signing.KindInvalid, "ArtifactConfigurationSlug"},
 		{"long description", w.CI, func(s *signing.Submission) { s.Description = strings.Repeat("ä", 4001) }, signing.KindInvalid, "Description"},
 		{"unknown parameter", w.CI, func(s *signing.Submission) { s.Parameters = map[string]string{"nope": "1"} }, signing.KindInvalid, "Parameters.nope"},
+		{"parameter twice", w.CI, func(s *signing.Submission) { s.Parameters = map[string]string{"version": "1", "Version": "2"} }, signing.KindInvalid, "Parameters.version"},
 		{"negative timeout", w.CI, func(s *signing.Submission) { s.CancellationTimeout = -1 }, signing.KindInvalid, "CancellationTimeoutInSeconds"},
 		{"no artifact", w.CI, func(s *signing.Submission) { s.Artifact = nil }, signing.KindInvalid, "Artifact"},
 		{"not a submitter", w.Approver, func(*signing.Submission) {}, signing.KindForbidden, ""},
@@ -479,12 +550,28 @@ func TestIdempotentSubmission(t *testing.T) {
 	if other := w.submit(t, "release-signing", key); other.ID == first.ID {
 		t.Errorf("another policy's submission found this one")
 	}
-	st, err := w.Stage(t.Context(), w.CI, "app.exe", bytes.NewReader(append(bytes.Clone(examplePE), 0, 0, 0, 0, 0, 0, 0, 0)))
-	if err != nil {
-		t.Fatal(err)
+	build := w.CI
+	build.TrustedBuildSystemID = w.BuildSystem
+	vouched := w.submitAs(t, build, "test-signing", key, func(s *signing.Submission) { s.Origin = &signing.Origin{CommitID: "1"} })
+	for name, other := range map[string]*signing.Request{
+		"other artifact": w.submit(t, "test-signing", key, func(s *signing.Submission) {
+			var err error
+			if s.Artifact, err = w.Stage(t.Context(), w.CI, "app.exe", bytes.NewReader(append(bytes.Clone(examplePE), make([]byte, 8)...))); err != nil {
+				t.Fatal(err)
+			}
+		}),
+		"other parameters":      w.submit(t, "test-signing", key, func(s *signing.Submission) { s.Parameters = map[string]string{"version": "2"} }),
+		"other key":             w.submit(t, "test-signing", func(s *signing.Submission) { s.IdempotencyKey = "job-18" }),
+		"a build system's word": w.submitAs(t, build, "test-signing", key),
+		"other origin":          w.submitAs(t, build, "test-signing", key, func(s *signing.Submission) { s.Origin = &signing.Origin{CommitID: "2"} }),
+	} {
+		if other.ID == first.ID || other.ID == vouched.ID {
+			t.Errorf("%s: found an earlier request", name)
+		}
 	}
-	_, _, err = w.Submit(t.Context(), w.CI, signing.Submission{Target: signing.Target{ProjectSlug: "app", PolicySlug: "test-signing"}, Artifact: st, IdempotencyKey: "job-17"})
-	wantKind(t, err, signing.KindConflict)
+	if again := w.submitAs(t, build, "test-signing", key, func(s *signing.Submission) { s.Origin = &signing.Origin{CommitID: "1"} }); again.ID != vouched.ID {
+		t.Error("the same origin made a second request")
+	}
 	if _, err := w.Cancel(t.Context(), w.CI, first.ID, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -217,7 +217,10 @@ func TestMatchBranch(t *testing.T) {
 	}{
 		{"main", "main", true}, {"main", "Main", false}, {"main", "main2", false}, {"main", "", false},
 		{"release/*", "release/1.0", true}, {"release/*", "release/", true}, {"release/*", "release/1/0", false},
-		{"release/**", "release/1/0", true}, {"**", "any/thing", true}, {"*", "a/b", false}, {"v?", "v1", true},
+		{"release/**", "release/1/0", true}, {"**", "any/thing", true}, {"*", "a/b", true}, {"*/*", "a/b/c", false}, {"v?", "v1", true},
+		{"*", "refs/heads/a/b", true}, {"*", "refs/tags/v1", false}, {"**", "refs/tags/v1", false}, {"v1", "refs/tags/v1", false},
+		{"refs/tags/v*", "refs/tags/v1", true}, {"refs/heads/**", "refs/pull/1/merge", false}, {"main", "refs/heads/refs/heads/main", false},
+		{"main", "origin/main", false}, {"release/*", "release/a/b", false}, {"Release/*", "release/a", false}, {"release/?*", "release/", false},
 		{"v?", "v/", false}, {"v?", "v", false}, {"main", "refs/heads/main", true}, {"refs/heads/*", "main", true},
 		{"ä*", "äö", true}, {"*a*a*a*a*a*a*a*a*a*b", strings.Repeat("a", 5000), false}, {"", "", true}, {"a*c*", "abcd", true},
 	} {
@@ -243,9 +246,57 @@ func TestSameRepository(t *testing.T) {
 		{"https://git.acme.example/Team/App", "https://git.acme.example/team/app", false},
 		{"https://git.acme.example/Team/App", "https://GIT.acme.example/Team/App.git", true},
 		{"https://git.acme.example", "https://git.acme.example", false}, {"::", "::", false},
+		// Escapes: what needs none is the same without; an escaped slash separates nothing.
+		{github, "https://github.com/acme/%61pp", true}, {github, "https://github.com/acme%2Fapp", false}, {github, "https://github.com/acme%2fapp", false},
+		{"https://git.acme.example/a%20b", "git@git.acme.example:a b", true}, {"https://git.acme.example/a%2Fb", "https://git.acme.example/a%2fb", true},
+		// Queries may name the repository.
+		{"https://git.acme.example/web?p=app", "https://git.acme.example/web?p=evil", false}, {github, github + "?ref=main", false},
+		{"https://git.acme.example/web?p=app", "https://git.acme.example/web?p=app", true},
+		// Hosts.
+		{"https://bücher.example/app", "https://xn--bcher-kva.EXAMPLE./app", true}, {github, "https://gιthub.com/acme/app", false},
+		{"https://[::1]:8080/app", "https://[::1:8080]/app", false}, {"https://[::1]:443/app", "https://[::1]/app", true},
+		{"ssh://git@git.acme.example:2222/app", "https://git.acme.example/app", false}, {"git@git.acme.example:/app.git", "ssh://git.acme.example/app", true},
+		{github, `https://github.com\@evil.example/acme/app`, false}, {github, "https://evil.example/#@github.com/acme/app", false},
+		{github, "https://github.com/acme/app/../../evil/app", false}, {github, "https://github.com/evil/../acme/app", false},
+		{github, "git@github.com#x:acme/app", false}, {github, "git@evil.example/@github.com:acme/app", false},
+		{github, "github.com:acme/app", true}, {github, " https://github.com/acme/app\n", true}, {github, "https://github.com/acme/app.GIT/", true},
+		{github, "file:///acme/app", false}, {github, "acme/app", false}, {github, "https://github.com./acme/app", true},
 	} {
 		if got := sameRepository(c.a, c.b); got != c.want {
 			t.Errorf("sameRepository(%q, %q) = %t", c.a, c.b, got)
 		}
 	}
+}
+
+func TestWithoutUserInfo(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"https://ci-token:glpat-x@git.acme.example/app": "https://git.acme.example/app",
+		"https://ghp_x@github.com/acme/app":             "https://github.com/acme/app",
+		"HTTP://a:b@c@host/x@y":                         "HTTP://host/x@y",
+		"ssh://git@github.com/acme/app":                 "ssh://git@github.com/acme/app",
+		"ssh://git:pw@github.com/acme/app":              "ssh://git@github.com/acme/app",
+		"ssh://:pw@github.com/acme/app":                 "ssh://github.com/acme/app",
+		"git@github.com:acme/app":                       "git@github.com:acme/app",
+		"https://a:b%@host":                             "https://host", // does not parse
+		"https://host/a@b?c@d#e@f":                      "https://host/a@b?c@d#e@f",
+		"https://host?u:p@x":                            "https://host?u:p@x",
+		"":                                              "",
+	} {
+		if got := withoutUserInfo(raw); got != want {
+			t.Errorf("%q became %q, want %q", raw, got, want)
+		}
+	}
+}
+
+func FuzzRepositoryKey(f *testing.F) {
+	for _, raw := range []string{"https://GitHub.com/Acme/App.git", "git@github.com:acme/app", "https://[::1]:8080/a%2Fb?p=q", "https://bücher.example/%"} {
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		key, clean := repositoryKey(raw), withoutUserInfo(raw)
+		if clean != withoutUserInfo(clean) || key != "" && (!sameRepository(raw, clean) || withoutUserInfo(key) != key) {
+			t.Errorf("%q has the key %q and is %q without user", raw, key, clean)
+		}
+	})
 }

@@ -256,7 +256,7 @@ func TestRequireTimestamp(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := w.submit(t, "test-signing")
-	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowProcessingFailed || got.Failure.Code != "Timestamp" {
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowProcessingFailed || got.Failure.Code != "Policy" || !strings.Contains(got.Failure.Message, "--timestamp") {
 		t.Errorf("signed without the timestamp that the policy requires: %s, %+v", got.Workflow, got.Failure)
 	}
 }

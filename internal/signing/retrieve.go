@@ -105,8 +105,9 @@ func (s *Service) link(ctx context.Context, l *Link) (Artifact, *Retrieval, erro
 	return Artifact{FileName: cleanFileName(l.FileName)}, r, nil
 }
 
-// UploadArtifact receives the artifact of a request that was submitted without one. KindConflict when it has one already,
-// KindInvalid when it is not the announced one; it may then be uploaded again.
+// UploadArtifact receives the artifact of a request that was submitted without one. The artifact that the request has already
+// may be sent again, by a client that did not hear the answer: it changes nothing. KindConflict when the request has another
+// one, or ended without success; KindInvalid when it is not the announced one, and may then be uploaded again.
 func (s *Service) UploadArtifact(ctx context.Context, a Actor, id ID, content io.Reader) (*Request, error) {
 	var r *Request
 	check := func(tx Tx, lock bool) (err error) {
@@ -126,7 +127,8 @@ func (s *Service) UploadArtifact(ctx context.Context, a Actor, id ID, content io
 		if err := requireVisible(a, sc, OpUpload); err != nil {
 			return err
 		}
-		if r.Workflow.Status().Final() || !r.AwaitsUpload() {
+		status := r.Workflow.Status()
+		if status.Final() && status != Completed || r.Retrieval != nil && !r.AwaitsUpload() {
 			return Errorf(KindConflict, "The signing request does not wait for its artifact; it is %s.", r.Workflow)
 		}
 		return nil
@@ -138,16 +140,29 @@ func (s *Service) UploadArtifact(ctx context.Context, a Actor, id ID, content io
 	if err != nil {
 		return nil, err
 	}
+	taken := false
 	err = s.store.Tx(ctx, func(tx Tx) error {
+		taken = false
 		if err := check(tx, true); err != nil {
 			return err
 		}
-		if want := r.Retrieval.SHA256; want != "" && want != st.artifact.SHA256 {
-			return Invalid("Artifact", "The uploaded artifact has SHA-256 %s, but %s was announced.", st.artifact.SHA256, want)
+		if !r.AwaitsUpload() {
+			if r.Unsigned.SHA256 != st.artifact.SHA256 {
+				return Errorf(KindConflict, "The signing request has its artifact already, with SHA-256 %s; it is %s.", r.Unsigned.SHA256, r.Workflow)
+			}
+			return nil
 		}
+		digest := digestOf(s.now(), r.Retrieval.SHA256, st.artifact.SHA256)
+		if digest.Result == NotPassed {
+			return Invalid("Artifact", "The uploaded artifact has SHA-256 %s, but %s was announced.", st.artifact.SHA256, r.Retrieval.SHA256)
+		}
+		taken = true
 		r.Unsigned, r.Retrieval = st.artifact, nil
 		r.WakeAt = s.wakeAt(r, s.limits.Wake)
 		if err := tx.UpdateRequest(ctx, r); err != nil {
+			return err
+		}
+		if err := putVerifications(ctx, tx, r, digest); err != nil {
 			return err
 		}
 		if err := tx.EnqueueAdvance(ctx, r.ID, time.Time{}); err != nil {
@@ -155,8 +170,10 @@ func (s *Service) UploadArtifact(ctx context.Context, a Actor, id ID, content io
 		}
 		return s.recordArrival(ctx, tx, a, r)
 	})
-	if err != nil {
+	if err != nil || !taken {
 		st.Discard(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -195,13 +212,20 @@ func (s *Service) retrieve(ctx context.Context, j *job) error {
 	case err != nil:
 		return retrievalFailure(err)
 	}
-	if link.SHA256 != "" && link.SHA256 != st.artifact.SHA256 {
+	digest := digestOf(s.now(), link.SHA256, st.artifact.SHA256)
+	if digest.Result == NotPassed {
 		st.Discard(ctx)
+		if err := s.mine(ctx, j, func(tx Tx, r *Request) error { return putVerifications(ctx, tx, r, digest) }); err != nil {
+			return err
+		}
 		return &Failure{Code: "Retrieval", Message: fmt.Sprintf("The retrieved artifact has SHA-256 %s, but the submission said %s.", st.artifact.SHA256, link.SHA256)}
 	}
 	err = s.mine(ctx, j, func(tx Tx, r *Request) error {
 		r.Unsigned, r.Retrieval, r.Workflow, r.Tries, r.Unfinished = st.artifact, nil, WorkflowSubmitted, 1, 1
 		if err := tx.UpdateRequest(ctx, r); err != nil {
+			return err
+		}
+		if err := putVerifications(ctx, tx, r, digest); err != nil {
 			return err
 		}
 		j.request, j.tries = r, r.Tries

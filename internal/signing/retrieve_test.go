@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,6 +70,54 @@ func (w *world) submitLate(t *testing.T, change func(*signing.Submission)) (*sig
 	return r, err
 }
 
+// verification returns the request's verification of that name; the zero value when there is none.
+func (w *world) verification(t *testing.T, id signing.ID, name string) signing.Verification {
+	t.Helper()
+	view, err := w.Request(t.Context(), w.CI, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range view.Verifications {
+		if v.Name == name {
+			return v
+		}
+	}
+	return signing.Verification{}
+}
+
+// TestUploadTwiceAtOnce: of several uploads at a time, one counts; none leaves bytes behind.
+func TestUploadTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r, err := w.submitLate(t, func(s *signing.Submission) { s.Upload = &signing.Upload{FileName: "late.exe"} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	contents := [][]byte{examplePE, examplePE, append(bytes.Clone(examplePE), make([]byte, 8)...), examplePE}
+	kinds := make([]signing.Kind, len(contents))
+	for i, content := range contents {
+		wg.Go(func() {
+			_, err := w.UploadArtifact(t.Context(), w.CI, r.ID, bytes.NewReader(content))
+			kinds[i] = signing.KindOf(err)
+		})
+	}
+	wg.Wait()
+	held := w.status(t, r.ID).Unsigned.SHA256
+	for i, content := range contents {
+		if want := map[bool]signing.Kind{true: 0, false: signing.KindConflict}[hexSum(content) == held]; kinds[i] != want {
+			t.Errorf("upload %d ended with an error of kind %d, want %d", i, kinds[i], want)
+		}
+	}
+	if got := w.events(t, r.ID); !slices.Equal(got, []string{"Submitted", "ArtifactReceived"}) {
+		t.Errorf("audit entries %v", got)
+	}
+	blobs := 0
+	if err := w.blobs.List(t.Context(), time.Now().Add(time.Hour), func(signing.BlobID) error { blobs++; return nil }); err != nil || blobs != 1 {
+		t.Errorf("%d blobs, want one: %v", blobs, err)
+	}
+}
+
 func TestUploadLater(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -93,8 +142,16 @@ func TestUploadLater(t *testing.T) {
 	if _, err = w.UploadArtifact(ctx, w.CI, r.ID, bytes.NewReader(examplePE)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.UploadArtifact(ctx, w.CI, r.ID, bytes.NewReader(examplePE))
-	wantKind(t, err, signing.KindConflict)
+	// A client that did not hear the answer sends the same bytes again; other bytes are refused.
+	again := func(what string) {
+		t.Helper()
+		if got, err := w.UploadArtifact(ctx, w.CI, r.ID, bytes.NewReader(examplePE)); err != nil || got.Unsigned.BlobID != w.status(t, r.ID).Unsigned.BlobID {
+			t.Errorf("%s, the same artifact again: %v", what, err)
+		}
+		_, err := w.UploadArtifact(ctx, w.CI, r.ID, strings.NewReader("something else"))
+		wantKind(t, err, signing.KindConflict)
+	}
+	again("pending")
 	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowCompleted || got.Unsigned.FileName != "late.exe" {
 		t.Errorf("%s, %+v", got.Workflow, got.Failure)
 	}
@@ -102,6 +159,10 @@ func TestUploadLater(t *testing.T) {
 		t.Errorf("audit entries %v", w.events(t, r.ID))
 	}
 	w.checkInvariants(t, r.ID)
+	again("completed")
+	if v := w.verification(t, r.ID, "ArtifactDigest"); v.Result != signing.Passed || v.Inputs[0].Value != hexSum(examplePE) || v.Inputs[1].Value != hexSum(examplePE) {
+		t.Errorf("the announced hash: %+v", v)
+	}
 
 	never, err := w.submitLate(t, func(s *signing.Submission) {
 		s.Upload = &signing.Upload{FileName: "never.exe"}
@@ -161,6 +222,11 @@ func TestRetrievalLink(t *testing.T) {
 			var got *signing.Request
 			for range c.tries {
 				got = w.advance(t, r.ID)
+			}
+			if name == "wrong content" {
+				if v := w.verification(t, r.ID, "ArtifactDigest"); v.Result != signing.NotPassed || v.Remedy == "" || v.Inputs[1].Value != hexSum(c.fetcher.content) {
+					t.Errorf("the announced hash: %+v", v)
+				}
 			}
 			if got.Workflow != signing.WorkflowArtifactRetrievalFailed || !strings.Contains(got.Failure.Message, c.message) || c.fetcher.calls != c.tries || got.Retrieval != nil {
 				t.Errorf("%s, %+v after %d calls", got.Workflow, got.Failure, c.fetcher.calls)
