@@ -71,7 +71,7 @@ article { border: 1px solid color-mix(in srgb, currentColor 20%, transparent); b
 h2 { font-size: 1.05rem; margin: 0; overflow-wrap: anywhere; }
 p.meta { margin: .2rem 0 .8rem; opacity: .75; font-size: .9rem; overflow-wrap: anywhere; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; margin: 0 0 .8rem; }
-iframe { width: 100%; height: 28rem; border: 1px solid color-mix(in srgb, currentColor 20%, transparent); border-radius: .4rem; background: #fff; }
+iframe { width: 100%; height: 28rem; border: 1px solid color-mix(in srgb, currentColor 20%, transparent); border-radius: .4rem; }
 summary { cursor: pointer; }
 `
 

@@ -4,7 +4,9 @@ import (
 	_ "embed"
 	"fmt"
 	htmltemplate "html/template"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -35,15 +37,30 @@ var (
 
 // letter is what the templates show. Every text in it is one clean line, those of quotes are several.
 type letter struct {
-	Title  string
-	Asked  string // what the reader is asked to do; empty: nothing
-	Rows   []row
-	Quotes []quote
-	Link   string
-	Why    string
+	Title   string
+	Asked   string // what the reader is asked to do; empty: nothing
+	Rows    []row  // who wants what signed, under which rules
+	Origin  origin
+	Quotes  []quote
+	Link    string
+	Account string // where the notification level is chosen
+	Why     string
 }
 
-type row struct{ Label, Value string }
+type row struct{ Label, Value, Link string }
+
+// origin says where the artifact came from, and how far that is proven.
+type origin struct {
+	Verified bool
+	Verdict  string
+	Rows     []row
+	Checks   []check
+}
+
+type check struct {
+	Mark string // one character
+	Text string
+}
 
 type quote struct {
 	Label string
@@ -63,10 +80,11 @@ var titles = map[signing.Event]string{
 // Compose writes the mail about a notice. public is where people reach the server. Whatever the notice's texts hold,
 // they stay text: they make no header, no markup, and no line that looks like the mail's own.
 func Compose(n signing.Notice, public *url.URL) (Content, error) {
-	l := letter{
-		Title: titles[n.Event],
-		Link:  public.JoinPath("Web", url.PathEscape(string(n.OrganizationID)), "SigningRequests", url.PathEscape(string(n.RequestID))).String(),
+	page := func(elements ...string) string {
+		return public.JoinPath(append([]string{"Web", url.PathEscape(string(n.OrganizationID))}, elements...)...).String()
 	}
+	request := func(id signing.ID) string { return page("SigningRequests", url.PathEscape(string(id))) }
+	l := letter{Title: titles[n.Event], Link: request(n.RequestID), Account: page("Account")}
 	if l.Title == "" {
 		return Content{}, fmt.Errorf("there is no mail about the event %q", n.Event)
 	}
@@ -82,30 +100,9 @@ func Compose(n signing.Notice, public *url.URL) (Content, error) {
 		signing.AsSubmitter:         "you submitted this signing request",
 		signing.AsOriginalSubmitter: "you submitted the signing request that this one resubmits",
 	}[n.Why]
-	l.add("Organization", n.Organization)
-	l.add("Project", named(n.Project, n.ProjectSlug))
-	l.add("Signing policy", named(n.Policy, n.PolicySlug))
-	l.add("File", n.FileName)
-	if n.Size > 0 {
-		l.add("Size", strconv.FormatInt(n.Size, 10)+" bytes")
-	}
-	l.add("SHA-256", n.SHA256)
-	l.add("Submitted by", n.Submitter)
-	if o := n.Origin; o != nil {
-		l.add("Repository", o.RepositoryURL)
-		l.add("Branch", o.BranchName)
-		l.add("Commit", o.CommitID)
-		l.add("Build", o.BuildURL)
-	}
-	l.add("Resubmits", string(n.OriginalID))
-	if asks {
-		l.add("Approvals needed", strconv.Itoa(n.RequiredApprovals))
-		if !n.CancelAt.IsZero() {
-			l.add("To be decided by", n.CancelAt.UTC().Format(time.RFC1123))
-		}
-	}
-	l.add("By", n.By)
-	l.quote(map[bool]string{true: "Comment", false: "Reason"}[n.By != ""], n.Reason)
+	l.Rows = rowsOf(n, asks, request)
+	l.Origin = originOf(n)
+	l.quote(map[bool]string{true: "Comment", false: "Reason"}[n.Event == signing.EventDenied || n.Event == signing.EventCanceled && n.By != ""], n.Reason)
 	l.quote("Description", n.Description)
 
 	c := Content{Link: l.Link, Subject: fmt.Sprintf("%s: %s, %s / %s", l.Title, line(n.FileName, 80), line(n.Project, 60), line(n.Policy, 60))}
@@ -120,10 +117,87 @@ func Compose(n signing.Notice, public *url.URL) (Content, error) {
 	return c, nil
 }
 
-func (l *letter) add(label, value string) {
-	if value = line(value, 500); value != "" {
-		l.Rows = append(l.Rows, row{label, value})
+// rowsOf tells who wants what signed, under which rules. request makes the link to a signing request.
+func rowsOf(n signing.Notice, asks bool, request func(signing.ID) string) (rows []row) {
+	add := func(label, value string) { rows = addRow(rows, label, value) }
+	add("File", n.FileName)
+	if n.Size > 0 {
+		add("Size", strconv.FormatInt(n.Size, 10)+" bytes")
 	}
+	add("SHA-256", n.SHA256)
+	add("Signed SHA-256", n.SignedSHA256)
+	add("Organization", n.Organization)
+	add("Project", named(n.Project, n.ProjectSlug))
+	add("Signing policy", named(n.Policy, n.PolicySlug))
+	if n.Certificate != "" {
+		add("Certificate", fmt.Sprintf("%s: %s, valid until %s", n.Certificate, n.CertificateSubject, n.CertificateUntil.UTC().Format(time.DateOnly)))
+	}
+	if n.Configuration != "" {
+		add("Configuration", fmt.Sprintf("%s, version %d", n.Configuration, n.ConfigurationVersion))
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.Parameters)) {
+		if value := n.Parameters[name]; value != "" {
+			add("Parameter", name+" = "+value)
+		}
+	}
+	add("Submitted by", named(n.Submitter, map[signing.UserKind]string{signing.CI: "CI user"}[n.SubmitterKind]))
+	if !n.SubmittedAt.IsZero() {
+		add("Submitted at", n.SubmittedAt.UTC().Format(time.RFC1123))
+	}
+	if n.OriginalID != "" {
+		rows = append(rows, row{Label: "Resubmits", Value: line(named(string(n.OriginalID), n.OriginalPolicy), 500), Link: request(n.OriginalID)})
+	}
+	if asks {
+		add("Approvals", fmt.Sprintf("%d of %d", n.GivenApprovals, n.RequiredApprovals))
+		if !n.CancelAt.IsZero() {
+			add("Decide before", n.CancelAt.UTC().Format(time.RFC1123))
+		}
+	}
+	if did := map[signing.Event]string{signing.EventApprovalsFell: "Changed by", signing.EventDenied: "Denied by", signing.EventCanceled: "Canceled by"}[n.Event]; did != "" {
+		add(did, n.By)
+	}
+	return rows
+}
+
+// originOf tells where the artifact came from, whether that is verified, and why or why not.
+func originOf(n signing.Notice) origin {
+	o := origin{Verified: n.OriginVerified}
+	switch {
+	case n.OriginVerified:
+		o.Verdict = "Verified"
+	case n.Origin == nil:
+		o.Verdict = "Unknown: nothing says which source code the file was built from"
+	default:
+		o.Verdict = "Not verified"
+	}
+	if from := n.Origin; from != nil {
+		o.Rows = addRow(o.Rows, "Repository", from.RepositoryURL)
+		o.Rows = addRow(o.Rows, "Branch", from.BranchName)
+		o.Rows = addRow(o.Rows, "Commit", from.CommitID)
+		o.Rows = addRow(o.Rows, "Build", from.BuildURL)
+	}
+	for _, v := range n.OriginChecks {
+		c := check{Mark: "–", Text: line(v.Explanation, 500)}
+		switch v.Result {
+		case signing.Passed:
+			c.Mark = "✓"
+		case signing.NotPassed:
+			c.Mark = "✗"
+		case signing.NotRequired:
+		}
+		if !slices.Contains(o.Checks, c) { // several are skipped for one reason
+			o.Checks = append(o.Checks, c)
+		}
+	}
+	return o
+}
+
+// addRow adds a row unless there is nothing to say in it.
+func addRow(rows []row, label, value string) []row {
+	if value = line(value, 500); value == "" {
+		return rows
+	}
+	return append(rows, row{Label: label, Value: value})
 }
 
 func (l *letter) quote(label, text string) {
@@ -141,11 +215,12 @@ func (l *letter) quote(label, text string) {
 	}
 }
 
-func named(name, slug string) string {
-	if strings.EqualFold(name, slug) {
+// named adds to a name what tells it from others of that name.
+func named(name, more string) string {
+	if more == "" || strings.EqualFold(name, more) {
 		return name
 	}
-	return name + " (" + slug + ")"
+	return name + " (" + more + ")"
 }
 
 // isControl tells characters that end a line or change the direction or the look of what surrounds them.

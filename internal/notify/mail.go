@@ -133,7 +133,8 @@ func (m *Mailer) SendMail(ctx context.Context, letter signing.Mail) (signing.Rec
 	}
 	code := refused.ErrorCode()
 	err = fmt.Errorf("the mail server refused the mail: %w", err)
-	if refused.Reason == gomail.ErrSMTPRcptTo && (code == 550 || code == 551 || code == 553) { // RFC 5321, section 4.2.3: no such mailbox
+	// RFC 5321, section 4.2.1: this mail will not be taken later either. A sender who is refused is a matter of settings.
+	if code >= 500 && refused.Reason != gomail.ErrSMTPMailFrom {
 		err = errors.Join(err, signing.ErrUndeliverable)
 	}
 	return signing.Receipt{Status: code}, err
@@ -182,7 +183,9 @@ func (m *Mailer) message(letter signing.Mail) (*gomail.Msg, error) {
 	msg.Subject(strings.ReplaceAll(content.Subject, "=?", "= ?"))
 	msg.SetDate()
 	msg.SetMessageIDWithValue(string(letter.ID) + "@" + m.domain)
-	msg.SetGenHeader(gomail.HeaderReferences, "<"+string(letter.Notice.RequestID)+"@"+m.domain+">")
+	thread := "<" + string(letter.Notice.RequestID) + "@" + m.domain + ">" // of no mail: readers file all below it
+	msg.SetGenHeader(gomail.HeaderInReplyTo, thread)
+	msg.SetGenHeader(gomail.HeaderReferences, thread)
 	msg.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834, section 5
 	msg.SetGenHeader("X-Auto-Response-Suppress", "All")
 	msg.SetBodyString(gomail.TypeTextPlain, content.Text)

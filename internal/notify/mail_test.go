@@ -25,8 +25,16 @@ func exampleLetter() signing.Mail {
 	return signing.Mail{ID: "0199-delivery", To: "ada@acme.example", Notice: signing.Notice{
 		Event: signing.EventApprovalRequested, Why: signing.AsApprover, OrganizationID: "0198-org", Organization: "Acme", RequestID: "0199-request",
 		Project: "App", ProjectSlug: "app", Policy: "Release", PolicySlug: "release-signing", FileName: "größe.exe", Size: 1234,
-		SHA256: "00ff", Submitter: "ci", Description: "First line\nsecond line", RequiredApprovals: 2,
-		Origin: &signing.Origin{RepositoryURL: "https://github.com/acme/app", BranchName: "main", CommitID: "abc", BuildURL: "https://ci.example/1"},
+		Certificate: "Release certificate", CertificateSubject: "CN=Acme", CertificateUntil: time.Date(2028, 2, 3, 4, 5, 6, 0, time.UTC),
+		Configuration: "exe", ConfigurationVersion: 7, Parameters: map[string]string{"version": "1.2.3"},
+		SHA256: "00ff", Submitter: "ci", SubmitterKind: signing.CI, SubmittedAt: time.Date(2027, 2, 3, 4, 5, 6, 0, time.UTC),
+		Description: "First line\nsecond line", RequiredApprovals: 2, GivenApprovals: 1, OriginalID: "0197-original", OriginalPolicy: "Test signing",
+		Origin:         &signing.Origin{RepositoryURL: "https://github.com/acme/app", BranchName: "main", CommitID: "abc", BuildURL: "https://ci.example/1"},
+		OriginVerified: true, OriginChecks: []signing.Verification{
+			{Name: "TrustedBuildSystem", Result: signing.Passed, Explanation: "Jenkins vouched for the request."},
+			{Name: "Branch", Result: signing.NotRequired, Explanation: "Every branch is allowed."},
+			{Name: "Commit", Result: signing.NotRequired, Explanation: "Every branch is allowed."},
+		},
 	}}
 }
 
@@ -123,7 +131,7 @@ func TestSendMail(t *testing.T) {
 				t.Errorf("from %q, %v", p.header.Get("From"), err)
 			}
 			for h, want := range map[string]string{
-				"Message-Id": "<0199-delivery@acme.example>", "References": "<0199-request@acme.example>", "Auto-Submitted": "auto-generated",
+				"Message-Id": "<0199-delivery@acme.example>", "References": "<0199-request@acme.example>", "In-Reply-To": "<0199-request@acme.example>", "Auto-Submitted": "auto-generated",
 			} {
 				if got := p.header.Get(h); got != want {
 					t.Errorf("%s is %q, want %q", h, got, want)
@@ -134,10 +142,16 @@ func TestSendMail(t *testing.T) {
 			}
 			for _, part := range []string{p.text, p.html} {
 				for _, want := range []string{"https://sign.example.com/base/Web/0198-org/SigningRequests/0199-request", "größe.exe", "release-signing",
-					"https://github.com/acme/app", "main", "abc", "00ff", "approve or deny", "second line", "you are an approver"} {
+					"https://github.com/acme/app", "main", "abc", "https://ci.example/1", "00ff", "approve or deny", "second line", "you are an approver",
+					"1234 bytes", "Release certificate: CN=Acme, valid until 2028-02-03", "exe, version 7", "version = 1.2.3", "ci (CI user)", "Wed, 03 Feb 2027 04:05:06 UTC",
+					"0197-original (Test signing)", "https://sign.example.com/base/Web/0198-org/SigningRequests/0197-original", "1 of 2",
+					"Verified", "✓", "Jenkins vouched for the request.", "–", "https://sign.example.com/base/Web/0198-org/Account"} {
 					if !strings.Contains(part, want) {
 						t.Errorf("%q is missing in\n%s", want, part)
 					}
+				}
+				if n := strings.Count(part, "Every branch is allowed."); n != 1 {
+					t.Errorf("one reason is given %d times", n)
 				}
 			}
 		})
@@ -160,7 +174,9 @@ func TestSendMailFails(t *testing.T) {
 		"no such mailbox":     {server: func(s *smtptest.Server) { s.Answers = map[string]string{"RCPT": "550 5.1.1 no such user"} }, status: 550, undeliverable: true},
 		"greylisted":          {server: func(s *smtptest.Server) { s.Answers = map[string]string{"RCPT": "451 4.7.1 try later"} }, status: 451},
 		"sender refused":      {server: func(s *smtptest.Server) { s.Answers = map[string]string{"MAIL": "550 5.7.1 not you"} }, status: 550},
-		"content refused":     {server: func(s *smtptest.Server) { s.Answers = map[string]string{".": "554 5.6.0 spam"} }, status: 554},
+		"content refused":     {server: func(s *smtptest.Server) { s.Answers = map[string]string{".": "554 5.6.0 spam"} }, status: 554, undeliverable: true},
+		"content not yet":     {server: func(s *smtptest.Server) { s.Answers = map[string]string{".": "452 4.3.1 disk full"} }, status: 452},
+		"relaying refused":    {server: func(s *smtptest.Server) { s.Answers = map[string]string{"RCPT": "554 5.7.1 relay access denied"} }, status: 554, undeliverable: true},
 		"garbage":             {server: func(s *smtptest.Server) { s.Answers = map[string]string{"": "\x00\xff nonsense"} }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -277,6 +293,8 @@ func TestHostileText(t *testing.T) {
 		n.Organization, n.Project, n.ProjectSlug, n.Policy, n.PolicySlug, n.FileName = h, h, h, h, h, h
 		n.SHA256, n.Submitter, n.Description, n.By, n.Reason = h, h, h, h, h
 		n.Origin = &signing.Origin{RepositoryURL: h, BranchName: h, CommitID: h, BuildURL: h}
+		n.Certificate, n.CertificateSubject, n.Configuration, n.Parameters, n.OriginalPolicy = h, h, h, map[string]string{h: h}, h
+		n.OriginChecks = []signing.Verification{{Result: signing.Passed, Explanation: h}}
 		if _, err := m.SendMail(t.Context(), letter); err != nil {
 			t.Errorf("%q: %v", h, err)
 			continue
@@ -295,7 +313,7 @@ func TestHostileText(t *testing.T) {
 		}
 		checkHTML(t, h, p.html)
 		link := "https://sign.example.com/base/Web/0198-org/SigningRequests/0199-request"
-		if strings.Count(p.html, "href=") != 1 || !strings.Contains(p.html, `href="`+link+`"`) {
+		if strings.Count(p.html, `href="https://sign.example.com/base/Web/0198-org/`) != 3 || strings.Count(p.html, "href=") != 3 || !strings.Contains(p.html, `href="`+link+`"`) {
 			t.Errorf("%q: links of the HTML part:\n%s", h, p.html)
 		}
 		// A stranger's lines cannot pass for the mail's own: they are quoted, or follow a label.
@@ -325,7 +343,7 @@ func TestHostileText(t *testing.T) {
 func checkHTML(t *testing.T, name, page string) {
 	t.Helper()
 	known := map[string]bool{}
-	for e := range strings.FieldsSeq("html head meta title body h1 p table tr th td blockquote br a") {
+	for e := range strings.FieldsSeq("html head meta title style body h1 p div span table tr th td blockquote br a") {
 		known[e] = true
 	}
 	d := xml.NewDecoder(strings.NewReader(page))
@@ -384,6 +402,7 @@ func FuzzCompose(f *testing.F) {
 		n := exampleLetter().Notice
 		n.Organization, n.Project, n.ProjectSlug, n.Policy, n.PolicySlug, n.FileName, n.SHA256, n.Submitter = text, text, text, text, text, text, text, text
 		n.Description, n.By, n.Reason, n.Origin = text, text, text, &signing.Origin{RepositoryURL: text, BranchName: text, CommitID: text, BuildURL: text}
+		n.Certificate, n.Configuration, n.Parameters, n.OriginalPolicy = text, text, map[string]string{text: text}, text
 		c, err := Compose(n, public)
 		if err != nil {
 			t.Fatal(err)
@@ -392,7 +411,7 @@ func FuzzCompose(f *testing.F) {
 			t.Errorf("subject %q", c.Subject)
 		}
 		checkHTML(t, text, c.HTML)
-		if !strings.Contains(text, "href=") && strings.Count(c.HTML, "href=") != 1 {
+		if !strings.Contains(text, "href=") && strings.Count(c.HTML, "href=") != 3 {
 			t.Errorf("links in\n%s", c.HTML)
 		}
 		own := map[string]bool{}

@@ -77,27 +77,41 @@ func (s *Service) SetNotificationLevel(ctx context.Context, a Actor, l Notificat
 // Notice is what a mail tells: a request as it was at the time of the event. Its texts are as people and build systems
 // gave them: whoever shows them escapes them.
 type Notice struct {
-	Event             Event     `json:"event"`
-	At                time.Time `json:"at"`
-	Why               Why       `json:"why"`
-	OrganizationID    ID        `json:"organizationId"`
-	Organization      string    `json:"organization"`
-	RequestID         ID        `json:"requestId"`
-	Project           string    `json:"project"` // name
-	ProjectSlug       string    `json:"projectSlug"`
-	Policy            string    `json:"policy"` // name
-	PolicySlug        string    `json:"policySlug"`
-	FileName          string    `json:"fileName"`
-	Size              int64     `json:"size"`
-	SHA256            string    `json:"sha256"`
-	Submitter         string    `json:"submitter"`
-	Description       string    `json:"description,omitempty"`
-	Origin            *Origin   `json:"origin,omitempty"`
-	OriginalID        ID        `json:"originalId,omitempty"`
-	RequiredApprovals int       `json:"requiredApprovals,omitempty"`
-	CancelAt          time.Time `json:"cancelAt,omitzero"` // the request is canceled unless decided by then
-	By                string    `json:"by,omitempty"`      // who denied or canceled
-	Reason            string    `json:"reason,omitempty"`  // comment of who denied or canceled; why it failed or approvals fell
+	Event                Event             `json:"event"`
+	At                   time.Time         `json:"at"`
+	Why                  Why               `json:"why"`
+	OrganizationID       ID                `json:"organizationId"`
+	Organization         string            `json:"organization"`
+	RequestID            ID                `json:"requestId"`
+	Project              string            `json:"project"` // name
+	ProjectSlug          string            `json:"projectSlug"`
+	Policy               string            `json:"policy"` // name
+	PolicySlug           string            `json:"policySlug"`
+	Certificate          string            `json:"certificate,omitempty"` // name, of the one that signs
+	CertificateSubject   string            `json:"certificateSubject,omitempty"`
+	CertificateUntil     time.Time         `json:"certificateUntil,omitzero"`
+	Configuration        string            `json:"configuration,omitempty"` // slug
+	ConfigurationVersion int               `json:"configurationVersion,omitempty"`
+	Parameters           map[string]string `json:"parameters,omitempty"`
+	FileName             string            `json:"fileName"`
+	Size                 int64             `json:"size"`
+	SHA256               string            `json:"sha256"`
+	SignedSHA256         string            `json:"signedSha256,omitempty"` // of a completed request
+	Submitter            string            `json:"submitter"`
+	SubmitterKind        UserKind          `json:"submitterKind,omitempty"`
+	SubmittedAt          time.Time         `json:"submittedAt,omitzero"`
+	Description          string            `json:"description,omitempty"`
+	Origin               *Origin           `json:"origin,omitempty"`
+	// OriginVerified: the signing policy asks for a verified origin, and the checks of this one passed.
+	OriginVerified    bool           `json:"originVerified,omitempty"`
+	OriginChecks      []Verification `json:"originChecks,omitempty"` // of the origin, and of who vouches for it; without inputs
+	OriginalID        ID             `json:"originalId,omitempty"`   // of the request that this one resubmits
+	OriginalPolicy    string         `json:"originalPolicy,omitempty"`
+	RequiredApprovals int            `json:"requiredApprovals,omitempty"`
+	GivenApprovals    int            `json:"givenApprovals,omitempty"` // those that count
+	CancelAt          time.Time      `json:"cancelAt,omitzero"`        // the request is canceled unless decided by then
+	By                string         `json:"by,omitempty"`             // who denied or canceled, or changed what approvals rested on
+	Reason            string         `json:"reason,omitempty"`         // comment of who denied or canceled; why it failed or approvals fell
 }
 
 // Why says why a user gets a mail.
@@ -153,12 +167,39 @@ func (s *Service) notice(ctx context.Context, tx Tx, r *Request, p *Policy, even
 	if err != nil {
 		return nil, err
 	}
+	submitter, err := tx.User(ctx, r.OrganizationID, r.SubmitterID)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := tx.Certificate(ctx, r.OrganizationID, p.CertificateID)
+	if err != nil {
+		return nil, err
+	}
+	ballot, err := readBallot(ctx, tx, r, p, certificate)
+	if err != nil {
+		return nil, err
+	}
 	n := &Notice{
 		Event: event, At: s.now(), OrganizationID: organization.ID, Organization: organization.Name, RequestID: r.ID,
 		Project: row.ProjectName, ProjectSlug: row.ProjectSlug, Policy: row.PolicyName, PolicySlug: row.PolicySlug,
-		FileName: r.Unsigned.FileName, Size: r.Unsigned.Size, SHA256: r.Unsigned.SHA256, Submitter: row.SubmitterName,
-		Description: r.Description, Origin: r.Origin, OriginalID: r.OriginalID, RequiredApprovals: p.Rules.RequiredApprovals,
-		Reason: reason,
+		Certificate: certificate.Name, CertificateSubject: certificate.Subject, CertificateUntil: certificate.NotAfter,
+		Configuration: row.ConfigurationSlug, ConfigurationVersion: r.ConfigurationVersion, Parameters: r.Parameters,
+		FileName: r.Unsigned.FileName, Size: r.Unsigned.Size, SHA256: r.Unsigned.SHA256, SignedSHA256: r.Signed.SHA256,
+		Submitter: submitter.Name, SubmitterKind: submitter.Kind, SubmittedAt: r.CreatedAt, Description: r.Description,
+		Origin: r.Origin, OriginalID: r.OriginalID,
+		RequiredApprovals: p.Rules.RequiredApprovals, GivenApprovals: ballot.given(), Reason: reason,
+	}
+	checks, err := tx.Verifications(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	n.OriginChecks, n.OriginVerified = originChecks(checks, p)
+	if r.OriginalID != "" {
+		original, err := tx.RequestRow(ctx, r.OrganizationID, r.OriginalID)
+		if err != nil {
+			return nil, err
+		}
+		n.OriginalPolicy = original.PolicyName
 	}
 	if r.CancelAt != nil {
 		n.CancelAt = *r.CancelAt
@@ -170,6 +211,19 @@ func (s *Service) notice(ctx context.Context, tx Tx, r *Request, p *Policy, even
 		n.Reason = r.Failure.Message
 	}
 	return n, nil
+}
+
+// originChecks returns the checks that say where an artifact came from, and whether they make a verified origin.
+func originChecks(checks []Verification, p *Policy) (about []Verification, verified bool) {
+	result := map[string]VerificationResult{}
+	for _, v := range checks {
+		if slices.Contains([]string{"TrustedBuildSystem", "BuildSystemHosts", "Repository", "Branch", "Commit", "Origin"}, v.Name) {
+			v.Inputs = nil
+			about, result[v.Name] = append(about, v), v.Result
+		}
+	}
+	return about, p.Rules.VerifyOrigin && result["TrustedBuildSystem"] == Passed && result["Repository"] == Passed && result["Commit"] == Passed &&
+		result["BuildSystemHosts"] != NotPassed && result["Branch"] != NotPassed
 }
 
 type receiver struct {

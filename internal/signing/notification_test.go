@@ -414,3 +414,89 @@ func TestNoMailServer(t *testing.T) {
 		t.Errorf("deliveries %+v", list)
 	}
 }
+
+// TestNoticesSayWhatIsDecidedOn: an approver decides by her mail.
+func TestNoticesSayWhatIsDecidedOn(t *testing.T) {
+	t.Parallel()
+	o := &outside{}
+	w := newWorld(t, withMessages(o))
+	ctx := t.Context()
+	w.people(t, signing.PolicyRules{RequiredApprovals: 2, VerifyOrigin: true, RequireTrustedBuildSystem: true, AllowedBranches: []string{"main"}})
+	if _, err := w.CreatePolicy(ctx, w.Admin, "app", signing.PolicyEdit{
+		Slug: ptr("lenient"), Name: ptr("Lenient"), CertificateSlug: ptr("release"), Rules: &signing.PolicyRules{RequiredApprovals: 2},
+		Submitters: ptr([]signing.Subject{user(w.CI.UserID)}), Approvers: ptr([]signing.Subject{user(w.Approver.UserID), user(w.Second.UserID)}),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	notice := func() signing.Notice {
+		t.Helper()
+		w.deliverAll(t)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		i := slices.IndexFunc(o.mail, func(m signing.Mail) bool { return m.To == "second@acme.example" })
+		if i < 0 {
+			t.Fatal("no mail for the second approver")
+		}
+		n := o.mail[i].Notice
+		o.mail = nil
+		return n
+	}
+	checks := func(n signing.Notice) (list []string) {
+		for _, v := range n.OriginChecks {
+			list = append(list, v.Name+" "+string(v.Result))
+			if v.Explanation == "" || len(v.Inputs) != 0 {
+				t.Errorf("check %+v", v)
+			}
+		}
+		return list
+	}
+	build := w.CI
+	build.TrustedBuildSystemID = w.BuildSystem
+	origin := signing.Origin{RepositoryURL: "https://github.com/acme/app", SourceControlType: "git", BranchName: "main", CommitID: "0123abc", BuildURL: "https://ci.example/1"}
+	original := w.submitAs(t, build, "test-signing", func(s *signing.Submission) { s.Origin = &origin })
+	w.advance(t, original.ID)
+	again, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: original.ID, PolicySlug: "mails"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.advance(t, again.ID)
+	n := notice()
+	if !n.OriginVerified || n.Origin == nil || n.Origin.CommitID != "0123abc" || n.OriginalID != original.ID || n.OriginalPolicy != "test-signing" ||
+		n.Certificate != "release" || n.CertificateSubject != "CN=release" || n.CertificateUntil.IsZero() || n.Configuration != "exe" || n.ConfigurationVersion != 1 ||
+		n.SubmitterKind != signing.CI || !n.SubmittedAt.Equal(again.CreatedAt) || n.GivenApprovals != 0 || n.RequiredApprovals != 2 {
+		t.Errorf("notice %+v", n)
+	}
+	for _, want := range []string{"TrustedBuildSystem Passed", "Repository Passed", "Branch Passed", "Commit Passed"} {
+		if !slices.Contains(checks(n), want) {
+			t.Errorf("%s is missing in %v", want, checks(n))
+		}
+	}
+	unproven := w.submitAs(t, build, "lenient", func(s *signing.Submission) { s.Origin = &origin })
+	w.advance(t, unproven.ID)
+	if n := notice(); n.OriginVerified || n.Origin == nil || len(n.OriginChecks) == 0 {
+		t.Errorf("an origin that nothing asks for: %+v", n)
+	}
+	if _, err := w.Approve(ctx, w.Approver, unproven.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	// The policy now asks for what was not checked.
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "lenient", signing.PolicyEdit{Rules: &signing.PolicyRules{RequiredApprovals: 2, VerifyOrigin: true, RequireTrustedBuildSystem: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if n := notice(); n.Event != signing.EventApprovalsFell || n.OriginVerified || n.By != "Ada" || n.Reason == "" {
+		t.Errorf("an origin that was not checked: %+v", n)
+	}
+	if _, err := w.Approve(ctx, w.Approver, unproven.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.SetNotificationLevel(ctx, w.Second, signing.NotifyAll); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Approve(ctx, w.Second, unproven.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.advance(t, unproven.ID)
+	if n := notice(); n.Event != signing.EventCompleted || n.SignedSHA256 == "" || n.GivenApprovals != 2 || !n.OriginVerified {
+		t.Errorf("completed: %+v", n)
+	}
+}
