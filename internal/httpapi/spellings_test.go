@@ -1,9 +1,13 @@
 package httpapi
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/countersign-dev/countersign/api"
 )
@@ -83,5 +87,70 @@ func TestUnknownAddresses(t *testing.T) {
 	}
 	if p := wantProblem(t, w.send(t, "", "GET", "/Api/"+strings.Repeat("x", 5000), body{}), 404); len(p.Detail) > 400 {
 		t.Errorf("the detail has %d bytes", len(p.Detail))
+	}
+}
+
+// TestJenkinsDialect does what the Jenkins plugin does, in its spelling: the build system's token on submissions only, no /Api
+// before the version, the artifact afterwards, the status until it is final.
+func TestJenkinsDialect(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	plain := "Bearer " + w.people[ciUser].token
+	sum := sha256.Sum256(examplePE)
+	form := formBody("ProjectSlug", "demo", "SigningPolicySlug", "verified", "ArtifactConfigurationSlug", "exe", "Description", "",
+		"unsignedArtifactMetadata.fileName", "app.exe", "unsignedArtifactMetadata.sha256Hash", hex.EncodeToString(sum[:]),
+		"Parameters.version", "7", "Origin.RepositoryData.SourceControlManagementType", "git",
+		"Origin.RepositoryData.Url", "https://github.com/acme/app", "Origin.RepositoryData.BranchName", "main",
+		"Origin.RepositoryData.CommitId", "abc123", "Origin.BuildData.Url", "https://ci.example/1",
+		"Origin.BuildData.BuildSettingsFile", "@Jenkinsfile:pipeline {}")
+	root := "https://sign.example/v1/" + w.org + "/SigningRequests/"
+	made := decodeBody[api.SubmittedForUpload](t, w.send(t, plain+":"+w.buildSystem, "POST", "/v1/"+w.org+"/SigningRequests/SubmitWithoutArtifact", form), http.StatusCreated)
+	if made.UploadLink != root+made.SigningRequestID+"/UploadUnsignedArtifact" {
+		t.Errorf("%+v", made)
+	}
+	at := func(link string) string { return strings.TrimPrefix(link, "https://sign.example") }
+	if resp := w.send(t, plain, "POST", at(made.UploadLink), body{content: string(examplePE)}); resp.StatusCode != http.StatusAccepted || readBody(t, resp) != "" {
+		t.Fatalf("upload: %s", resp.Status)
+	}
+	w.advance(t, made.SigningRequestID)
+	request := at(root) + made.SigningRequestID
+	want := api.SigningRequestState{SigningRequestID: made.SigningRequestID, Status: "Completed", WorkflowStatus: "Completed", IsFinalStatus: true}
+	if diff := cmp.Diff(want, decodeBody[api.SigningRequestState](t, w.send(t, plain, "GET", request+"/Status", body{}), http.StatusOK)); diff != "" {
+		t.Error(diff)
+	}
+	if signed := readBody(t, w.send(t, plain, "GET", request+"/SignedArtifact", body{})); !strings.HasPrefix(signed, "MZ") || len(signed) <= len(examplePE) {
+		t.Errorf("a signed artifact of %d bytes", len(signed))
+	}
+	if settings := readBody(t, w.send(t, plain, "GET", request+"/BuildSettingsFile", body{})); settings != "pipeline {}" {
+		t.Errorf("settings %q", settings)
+	}
+}
+
+// TestOddSubmissions sends what single clients send beside the documented fields: none of it is refused.
+func TestOddSubmissions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const xml = `<artifact-configuration xmlns='http://signpath.io/artifact-configuration/v1'><parameters>` +
+		`<parameter name='config.File'/><parameter name='a-b_1' default-value=''/></parameters><pe-file><authenticode-sign/></pe-file></artifact-configuration>`
+	post[api.ArtifactConfiguration](t, w, configurator, "/Projects/demo/ArtifactConfigurations", `{"slug":"files","name":"files","artifactConfigurationXml":"`+xml+`"}`, http.StatusCreated)
+	combined := "Bearer " + w.people[ciUser].token + ":" + w.buildSystem
+	for name, form := range map[string]body{
+		"a parameter whose name ends like a file's": submissionForm("artifactConfigurationSlug", "files", "Parameters.config.File", "x.json"),
+		"in brackets": submissionForm("artifactConfigurationSlug", "FILES", "PARAMETERS[config.File]", "x.json", "parameters.a-b_1", "2"),
+		"an undocumented part of the origin": submissionForm("artifactConfigurationSlug", "files", "parameters.config.File", "x.json",
+			"origin.repositoryData.url", "https://github.com/acme/app", "origin.repositoryData.isPublicRepository", "true"),
+		"unknown fields and files, empty values": submissionForm("artifactConfigurationSlug", "files", "parameters.config.File", "x.json", "Description", "",
+			"IsFastSigningRequest", "FALSE", "CancellationTimeoutInSeconds", "0", "signingPolicyId", "", "artifactConfigurationId", "", "unknown", "x", "logo", "@logo.png:x"),
+	} {
+		form.header = []string{"Accept", "image/png;;q=nonsense", "Accept-Encoding", "br;q=x", "Accept-Language", "\x01"}
+		resp := w.send(t, combined, "POST", "/API/v1/"+w.org+"/SigningRequests/SubmitWithArtifact", form)
+		made := decodeBody[api.SubmittedSigningRequest](t, resp, http.StatusCreated)
+		if d := w.details(t, ciUser, made.SigningRequestID); d.Parameters["config.File"] != "x.json" || !d.CancelAt.IsZero() {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+	list := "/SigningRequests?projectSlug=demo&signingPolicySlug=test-signing&pageSize=2&sortOrder=desc&page=1"
+	if l := get[api.SigningRequestPage](t, w, ciUser, list); len(l.Items) != 2 || l.Items[0].SigningRequestID == "" {
+		t.Errorf("%+v", l)
 	}
 }
