@@ -47,12 +47,8 @@ func (c *organizationCreateCmd) Run(ctx context.Context, io console) error {
 		return err
 	}
 	defer sys.close(context.WithoutCancel(ctx))
-	o, admin, err := sys.signing.CreateOrganization(ctx, c.Name, c.AdminName, c.AdminEmail)
-	if err != nil {
-		return err
-	}
-	b, err := welcome(ctx, sys, o, admin)
-	if err != nil {
+	b := &bootstrapped{}
+	if b.organization, b.admin, err = sys.signing.CreateOrganization(ctx, c.Name, c.AdminName, c.AdminEmail, b.welcome(ctx, sys.auth)); err != nil {
 		return err
 	}
 	b.announce(io, c.PublicURL)

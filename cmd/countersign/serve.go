@@ -128,26 +128,29 @@ func (b *bootstrapped) announce(io console, base *url.URL) {
 
 // bootstrap makes the first organization with its administrator, token and invitation; nil when there is one already.
 func bootstrap(ctx context.Context, sys *system, organization, name, email string) (*bootstrapped, error) {
-	o, admin, err := sys.signing.Bootstrap(ctx, organization, name, email)
+	b := &bootstrapped{}
+	var err error
+	b.organization, b.admin, err = sys.signing.Bootstrap(ctx, organization, name, email, b.welcome(ctx, sys.auth))
 	if signing.KindOf(err) == signing.KindConflict {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("create the first organization: %w", err)
 	}
-	return welcome(ctx, sys, o, admin)
+	return b, nil
 }
 
-// welcome gives a new organization's administrator a token and an invitation.
-func welcome(ctx context.Context, sys *system, o *signing.Organization, admin *signing.User) (_ *bootstrapped, err error) {
-	b := &bootstrapped{organization: o, admin: admin}
-	a := userActor(admin)
-	if b.token, _, err = sys.auth.IssueToken(ctx, a, signing.UserToken, admin.ID, auth.TokenOptions{Name: "first start"}); err != nil {
-		return nil, fmt.Errorf("issue the administrator's token: %w", err)
+// welcome gives a new organization's administrator a token and an invitation, in the transaction that makes the organization.
+func (b *bootstrapped) welcome(ctx context.Context, a *auth.Service) func(signing.Tx, *signing.User) error {
+	return func(tx signing.Tx, admin *signing.User) (err error) {
+		by := userActor(admin)
+		if b.invitation, b.expires, err = a.InviteTx(ctx, tx, by, admin.ID); err != nil {
+			return fmt.Errorf("invite the administrator: %w", err)
+		}
+		if b.token, _, err = a.IssueTokenTx(ctx, tx, by, signing.UserToken, admin.ID, auth.TokenOptions{Name: "first start"}); err != nil {
+			return fmt.Errorf("issue the administrator's token: %w", err)
+		}
+		return nil
 	}
-	if b.invitation, b.expires, err = sys.auth.Invite(ctx, a, admin.ID); err != nil {
-		return nil, fmt.Errorf("invite the administrator: %w", err)
-	}
-	return b, nil
 }
 
 // userActor lets set-up act as a user that it just created.

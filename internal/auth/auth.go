@@ -72,8 +72,7 @@ type Service struct {
 	csrfKey  []byte
 	hasher   *hasher
 	webauthn *webauthn.WebAuthn // nil: no passkeys
-	accounts *limiter
-	networks *limiter
+	limits   limits
 
 	tokens   *cache[tokenEntry]
 	sessions *cache[sessionEntry]
@@ -113,8 +112,7 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{
 		store: c.Store, clock: c.Clock, log: c.Log, conf: c,
-		accounts: newLimiter(accountBurst, accountInterval),
-		networks: newLimiter(networkBurst, networkInterval),
+		limits:   newLimits(),
 		tokens:   newCache[tokenEntry](c.CacheEntries, c.CacheFor),
 		sessions: newCache[sessionEntry](c.CacheEntries, c.CacheFor),
 	}
@@ -163,21 +161,6 @@ func actorOf(ctx context.Context, tx signing.Tx, u *signing.User, via string) (s
 		OrganizationID: u.OrganizationID, UserID: u.ID, Kind: u.Kind, Name: u.Name,
 		Roles: u.Roles[:len(u.Roles):len(u.Roles)], Groups: groups[:len(groups):len(groups)], Via: via,
 	}, nil
-}
-
-// mayManage checks that the actor may issue credentials to another user. Who could give himself another's token or
-// password has the other's roles; so it takes those roles, or being global administrator, besides managing users.
-func mayManage(by signing.Actor, u *signing.User) error {
-	if by.OrganizationID != u.OrganizationID || !by.Allowed(signing.OpManageUsers) {
-		return forbidden(signing.OpManageUsers)
-	}
-	for _, r := range u.Roles {
-		if r != signing.RegularUser && !by.HasRole(r, signing.GlobalAdministrator) {
-			return signing.Errorf(signing.KindForbidden, "User %q has the role %s: only one who has it too, or a %s, may issue credentials to this user.",
-				u.Name, r, signing.GlobalAdministrator)
-		}
-	}
-	return nil
 }
 
 // accountOperation is what seeing or ending a user's credentials is: managing one's own account, or managing users.

@@ -19,6 +19,7 @@ const (
 	EventSignedIn           = "User.SignedIn"        // data: method, address, userAgent
 	EventSignInFailed       = "User.SignInFailed"    // data: method, address, userAgent, reason; at most as many as the rate limits let pass
 	EventInvited            = "User.Invited"         // data: expiresAt
+	EventInvitationRevoked  = "User.InvitationRevoked"
 	EventInvitationAccepted = "User.InvitationAccepted"
 	EventPasswordChanged    = "User.PasswordChanged"
 	EventPasskeyAdded       = "User.PasskeyAdded"   // data: id, name

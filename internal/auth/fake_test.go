@@ -41,6 +41,7 @@ type state struct {
 	creds       map[signing.ID]signing.Credential
 	invitations map[[32]byte]signing.Invitation
 	sessions    map[[32]byte]signing.Session
+	policies    []signing.Policy
 	audit       []audit.Entry
 }
 
@@ -48,7 +49,7 @@ func (s state) clone() state {
 	return state{
 		orgs: maps.Clone(s.orgs), users: maps.Clone(s.users), groups: maps.Clone(s.groups), systems: maps.Clone(s.systems),
 		tokens: maps.Clone(s.tokens), creds: maps.Clone(s.creds), invitations: maps.Clone(s.invitations),
-		sessions: maps.Clone(s.sessions), audit: slices.Clone(s.audit),
+		sessions: maps.Clone(s.sessions), policies: slices.Clone(s.policies), audit: slices.Clone(s.audit),
 	}
 }
 
@@ -296,6 +297,32 @@ func (x *fakeTx) UseInvitation(_ context.Context, hash [32]byte, at time.Time) e
 	i.UsedAt = &at
 	x.state.invitations[hash] = i
 	return nil
+}
+
+func (x *fakeTx) InvitationsOf(_ context.Context, user signing.ID) (found []*signing.Invitation, _ error) {
+	x.reads()
+	for _, i := range x.state.invitations {
+		if i.UserID == user {
+			found = append(found, &i)
+		}
+	}
+	return found, nil
+}
+
+func (x *fakeTx) DeleteInvitationsOf(_ context.Context, user signing.ID) error {
+	x.writes()
+	maps.DeleteFunc(x.state.invitations, func(_ [32]byte, i signing.Invitation) bool { return i.UserID == user })
+	return nil
+}
+
+func (x *fakeTx) Policies(_ context.Context, org signing.ID, _ signing.PolicyFilter) (found []*signing.Policy, _ error) {
+	x.reads()
+	for _, p := range x.state.policies {
+		if p.OrganizationID == org {
+			found = append(found, &p)
+		}
+	}
+	return found, nil
 }
 
 func (x *fakeTx) SessionByHash(_ context.Context, hash [32]byte) (*signing.Session, error) {

@@ -2,7 +2,7 @@ package auth
 
 import (
 	"context"
-	"crypto/subtle"
+	"slices"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -36,12 +36,12 @@ func (s *Service) Invite(ctx context.Context, by signing.Actor, user signing.ID)
 // InviteTx is Invite as a part of the caller's transaction, for a user who is created in it. [signing.Countersign] may invite,
 // too: the first administrator. It comes last in the transaction.
 func (s *Service) InviteTx(ctx context.Context, tx signing.Tx, by signing.Actor, user signing.ID) (code string, expires time.Time, err error) {
-	u, cred, extras, err := userAndExtras(ctx, tx, by.OrganizationID, user)
+	u, _, err := userAndCredential(ctx, tx, by.OrganizationID, user)
 	if err != nil {
 		return "", time.Time{}, err
 	}
 	if by.Kind != signing.System {
-		if err := mayManage(by, u); err != nil {
+		if err := signing.MayIssueCredentials(ctx, tx, by, u); err != nil {
 			return "", time.Time{}, err
 		}
 	}
@@ -52,17 +52,40 @@ func (s *Service) InviteTx(ctx context.Context, tx signing.Tx, by signing.Actor,
 		return "", time.Time{}, signing.Errorf(signing.KindConflict, "User %q is deactivated: activate the user before the invitation.", u.Name)
 	}
 	code, expires = mint(prefixInvitation), s.now().Add(s.conf.InvitationLife)
-	hash := hashOf(code)
-	extras.Invitation = hash[:]
-	if err := s.putExtras(ctx, tx, cred, extras); err != nil {
+	if err := tx.DeleteInvitationsOf(ctx, u.ID); err != nil {
 		return "", time.Time{}, err
 	}
-	if err := tx.InsertInvitation(ctx, &signing.Invitation{Hash: hash, OrganizationID: u.OrganizationID, UserID: u.ID, ExpiresAt: expires}); err != nil {
+	if err := tx.InsertInvitation(ctx, &signing.Invitation{Hash: hashOf(code), OrganizationID: u.OrganizationID, UserID: u.ID, ExpiresAt: expires}); err != nil {
 		return "", time.Time{}, err
 	}
 	return code, expires, s.record(ctx, tx, by, EventInvited, userObject(u), struct {
 		ExpiresAt time.Time `json:"expiresAt"`
 	}{expires})
+}
+
+// RevokeInvitation makes the user's open invitation void, such as one that went to a wrong address. What was set up before stays.
+// It takes the permission to manage users. Errors: KindForbidden, KindNotFound, KindConflict when no invitation is open.
+func (s *Service) RevokeInvitation(ctx context.Context, by signing.Actor, user signing.ID) error {
+	if !by.Allowed(signing.OpManageUsers) {
+		return forbidden(signing.OpManageUsers)
+	}
+	return s.store.Tx(ctx, func(tx signing.Tx) error {
+		u, _, err := userAndCredential(ctx, tx, by.OrganizationID, user)
+		if err != nil {
+			return err
+		}
+		open, err := tx.InvitationsOf(ctx, u.ID)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(open, func(i *signing.Invitation) bool { return i.UsedAt == nil && s.now().Before(i.ExpiresAt) }) {
+			return signing.Errorf(signing.KindConflict, "User %q has no open invitation.", u.Name)
+		}
+		if err := tx.DeleteInvitationsOf(ctx, u.ID); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, by, EventInvitationRevoked, userObject(u), nil)
+	})
 }
 
 // Invited is whom an invitation is for.
@@ -77,7 +100,7 @@ type Invited struct {
 func (s *Service) Invitation(ctx context.Context, code string) (Invited, error) {
 	var in Invited
 	err := s.store.View(ctx, func(tx signing.Tx) (err error) {
-		u, _, _, expires, err := s.openInvitation(ctx, tx, code)
+		u, _, expires, err := s.openInvitation(ctx, tx, code)
 		if err != nil {
 			return err
 		}
@@ -88,34 +111,31 @@ func (s *Service) Invitation(ctx context.Context, code string) (Invited, error) 
 	return in, err
 }
 
-// openInvitation returns the user of an invitation that can be accepted.
-func (s *Service) openInvitation(ctx context.Context, tx signing.Tx, code string) (*signing.User, *signing.Credential, *extras, time.Time, error) {
+// openInvitation returns the user of an invitation that can be accepted, with the credential.
+func (s *Service) openInvitation(ctx context.Context, tx signing.Tx, code string) (*signing.User, *signing.Credential, time.Time, error) {
 	none := time.Time{}
 	if !wellFormed(code) || code[:len(prefixInvitation)] != prefixInvitation {
-		return nil, nil, nil, none, unauthenticated("The code of the invitation is malformed: it was mistyped or cut off. Open the complete link.")
+		return nil, nil, none, unauthenticated("The code of the invitation is malformed: it was mistyped or cut off. Open the complete link.")
 	}
-	hash := hashOf(code)
-	i, err := tx.InvitationByHash(ctx, hash)
+	i, err := tx.InvitationByHash(ctx, hashOf(code))
+	if signing.KindOf(err) == signing.KindNotFound {
+		return nil, nil, none, unauthenticated(invitationInvalid)
+	} else if err != nil {
+		return nil, nil, none, err
+	}
+	u, cred, err := userAndCredential(ctx, tx, i.OrganizationID, i.UserID)
+	if err != nil {
+		return nil, nil, none, err
+	}
 	switch {
-	case signing.KindOf(err) == signing.KindNotFound:
-		return nil, nil, nil, none, unauthenticated(invitationInvalid)
-	case err != nil:
-		return nil, nil, nil, none, err
 	case i.UsedAt != nil:
-		return nil, nil, nil, none, unauthenticated(invitationInvalid)
+		return nil, nil, none, unauthenticated(invitationInvalid)
 	case !s.now().Before(i.ExpiresAt):
-		return nil, nil, nil, none, unauthenticated("This invitation expired on %s: ask an administrator for a new one.", day(i.ExpiresAt))
-	}
-	u, cred, extras, err := userAndExtras(ctx, tx, i.OrganizationID, i.UserID)
-	switch {
-	case err != nil:
-		return nil, nil, nil, none, err
-	case subtle.ConstantTimeCompare(extras.Invitation, hash[:]) != 1:
-		return nil, nil, nil, none, unauthenticated(invitationInvalid)
+		return nil, nil, none, unauthenticated("This invitation expired on %s: ask an administrator for a new one.", day(i.ExpiresAt))
 	case !u.Active:
-		return nil, nil, nil, none, unauthenticated("The user of this invitation is deactivated: ask an administrator.")
+		return nil, nil, none, unauthenticated("The user of this invitation is deactivated: ask an administrator.")
 	}
-	return u, cred, extras, i.ExpiresAt, nil
+	return u, cred, i.ExpiresAt, nil
 }
 
 // SignInSetup is how an invited user wants to sign in: by a password or by a passkey. Exactly one is set.
@@ -132,7 +152,7 @@ func (s *Service) AcceptInvitation(ctx context.Context, code string, setup SignI
 	if (setup.Password == "") == (setup.Passkey == nil) {
 		return SignedIn{}, signing.Invalid("Password", "Choose a password or a passkey.")
 	}
-	if err := s.networks.take(network(c.Address), s.now()); err != nil {
+	if err := s.limits.arrive(c, s.now()); err != nil {
 		return SignedIn{}, err
 	}
 	invited, err := s.Invitation(ctx, code)
@@ -151,14 +171,17 @@ func (s *Service) AcceptInvitation(ctx context.Context, code string, setup SignI
 	}
 	var in SignedIn
 	err = s.store.Tx(ctx, func(tx signing.Tx) error {
-		u, cred, _, _, err := s.openInvitation(ctx, tx, code)
+		u, cred, _, err := s.openInvitation(ctx, tx, code)
 		if err != nil {
 			return err
 		}
-		if err := tx.UseInvitation(ctx, hashOf(code), s.now()); signing.KindOf(err) == signing.KindConflict {
+		switch err := tx.UseInvitation(ctx, hashOf(code), s.now()); signing.KindOf(err) {
+		case signing.KindConflict, signing.KindNotFound: // used or replaced since it was read
 			return unauthenticated(invitationInvalid)
-		} else if err != nil {
-			return err
+		default:
+			if err != nil {
+				return err
+			}
 		}
 		fresh := &extras{}
 		if setup.Passkey != nil {

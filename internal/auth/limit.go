@@ -13,13 +13,58 @@ import (
 
 // How often somebody may try to sign in.
 const (
-	accountBurst    = 10 // for one e-mail address
-	accountInterval = 30 * time.Second
-	networkBurst    = 30 // from one IPv4 address or one IPv6 network of 64 bits
+	networkBurst    = 30 // from one network, whoever the account
 	networkInterval = 2 * time.Second
+	pairBurst       = 10 // from one network for one account
+	pairInterval    = 30 * time.Second
+	accountBurst    = 30 // for one account, from everywhere
+	accountInterval = 10 * time.Second
 
 	limiterSlots = 1 << 14
 )
+
+// limits bound attempts to sign in. One network alone cannot use up what an account has, so nobody locks somebody else out from
+// there; many networks together can, but not for browsers in which that user signed in before, nor for passkeys, which cannot be
+// guessed.
+type limits struct {
+	networks, pairs, accounts *limiter
+}
+
+func newLimits() limits {
+	return limits{newLimiter(networkBurst, networkInterval), newLimiter(pairBurst, pairInterval), newLimiter(accountBurst, accountInterval)}
+}
+
+// arrive takes one attempt of the client's network.
+func (l limits) arrive(c Client, now time.Time) error {
+	return l.networks.take(network(c.Address), now)
+}
+
+// welcome returns what arrive took.
+func (l limits) welcome(c Client) { l.networks.giveBack(network(c.Address)) }
+
+// guess takes one attempt at the password of an e-mail address, unless the client's network or all have tried too often. known is
+// the user who signed in in this browser before, if any. right returns what was taken.
+func (l limits) guess(email string, known signing.ID, c Client, now time.Time) (right func(), err error) {
+	if known != "" {
+		return l.guessKnown(known, now)
+	}
+	account := strings.ToLower(email)
+	pair := account + " " + network(c.Address)
+	if err := l.pairs.take(pair, now); err != nil {
+		return nil, err
+	}
+	if err := l.accounts.take(account, now); err != nil {
+		l.pairs.giveBack(pair)
+		return nil, err
+	}
+	return func() { l.pairs.giveBack(pair); l.accounts.giveBack(account) }, nil
+}
+
+// guessKnown is guess for a user whom the browser is known to belong to.
+func (l limits) guessKnown(user signing.ID, now time.Time) (right func(), err error) {
+	key := "known " + string(user)
+	return func() { l.pairs.giveBack(key) }, l.pairs.take(key, now)
+}
 
 // RateLimitError is in the chain of the KindUnavailable error that answers too many attempts.
 type RateLimitError struct {
@@ -66,9 +111,6 @@ func (l *limiter) take(key string, now time.Time) error {
 
 // giveBack returns an attempt that take took.
 func (l *limiter) giveBack(key string) { l.slot(key).Add(-l.interval) }
-
-// reset fills the key's bucket.
-func (l *limiter) reset(key string) { l.slot(key).Store(0) }
 
 // network names what an attacker with one connection controls: an IPv4 address, or an IPv6 network of 64 bits. It takes
 // an address with or without port.

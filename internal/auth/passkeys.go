@@ -61,8 +61,7 @@ type Passkey struct {
 
 // extras is the JSON in signing.Credential.Passkeys.
 type extras struct {
-	Passkeys   []passkey `json:"passkeys,omitempty"`
-	Invitation []byte    `json:"invitation,omitempty"` // hash of the one invitation that can be accepted
+	Passkeys []passkey `json:"passkeys,omitempty"`
 }
 
 type passkey struct {
@@ -353,7 +352,7 @@ func (s *Service) SignInWithPasskey(ctx context.Context, state string, response 
 	if s.webauthn == nil {
 		return SignedIn{}, errNoPasskeys
 	}
-	if err := s.networks.take(network(c.Address), s.now()); err != nil {
+	if err := s.limits.arrive(c, s.now()); err != nil {
 		return SignedIn{}, err
 	}
 	var session webauthn.SessionData
@@ -409,7 +408,7 @@ func (s *Service) SignInWithPasskey(ctx context.Context, state string, response 
 		s.failSignIn(u, methodPasskey, refused.Error(), c)
 		return SignedIn{}, unauthenticated(passkeyRefused)
 	}
-	s.networks.giveBack(network(c.Address))
+	s.limits.welcome(c)
 	return in, nil
 }
 
@@ -422,7 +421,7 @@ func (s *Service) verifyAssertion(u *signing.User, e *extras, session webauthn.S
 		return -1, errors.New("the user is deactivated")
 	case i < 0:
 		return -1, errors.New("the passkey is not registered")
-	case e.Passkeys[i].Credential.Authenticator.CloneWarning:
+	case !e.Passkeys[i].usable():
 		return -1, errors.New("the passkey is blocked, because its signature counter went back earlier")
 	case !begun.After(e.Passkeys[i].LastBegun):
 		return -1, errors.New("the answer was used before, or a sign-in begun later has ended")
@@ -464,9 +463,10 @@ func (s *Service) Passkeys(ctx context.Context, by signing.Actor, user signing.I
 	return list, err
 }
 
-// RemovePasskey removes a passkey by its id. It takes the permission to manage users, or being the user, who keeps at least one way to
-// sign in. Errors: KindForbidden, KindNotFound, KindConflict for the user's last way to sign in.
-func (s *Service) RemovePasskey(ctx context.Context, by signing.Actor, user signing.ID, id string) error {
+// RemovePasskey removes a passkey by its id, and ends the user's sessions but one (the zero hash keeps none): whoever has the
+// lost device may have signed in with it. It takes the permission to manage users, or being the user, who keeps at least one way
+// to sign in. Errors: KindForbidden, KindNotFound, KindConflict for the user's last way to sign in.
+func (s *Service) RemovePasskey(ctx context.Context, by signing.Actor, user signing.ID, id string, keep [32]byte) error {
 	if err := maySeeSignIn(by, user); err != nil {
 		return err
 	}
@@ -474,7 +474,7 @@ func (s *Service) RemovePasskey(ctx context.Context, by signing.Actor, user sign
 	if err != nil {
 		return passkeyNotFound()
 	}
-	return s.store.Tx(ctx, func(tx signing.Tx) error {
+	err = s.store.Tx(ctx, func(tx signing.Tx) error {
 		u, cred, e, err := userAndExtras(ctx, tx, by.OrganizationID, user)
 		if err != nil {
 			return err
@@ -483,22 +483,30 @@ func (s *Service) RemovePasskey(ctx context.Context, by signing.Actor, user sign
 		if i < 0 {
 			return passkeyNotFound()
 		}
-		if isSelf(by, u) && len(e.Passkeys) == 1 && cred.PasswordHash == "" {
-			return signing.Errorf(signing.KindConflict, "This passkey is the only way in which you sign in: set a password or add another passkey first.")
-		}
 		removed := e.Passkeys[i]
 		e.Passkeys = slices.Delete(e.Passkeys, i, i+1)
+		if isSelf(by, u) && cred.PasswordHash == "" && !slices.ContainsFunc(e.Passkeys, passkey.usable) {
+			return signing.Errorf(signing.KindConflict, "This passkey is the only way in which you sign in: set a password or add another passkey first.")
+		}
 		if err := s.putExtras(ctx, tx, cred, e); err != nil {
+			return err
+		}
+		if _, err := endSessions(ctx, tx, u.ID, func(h [32]byte) bool { return h != keep }); err != nil {
 			return err
 		}
 		return s.record(ctx, tx, by, EventPasskeyRemoved, userObject(u), removed.data())
 	})
+	s.forgetSessionsOf(user)
+	return err
 }
+
+// usable reports whether one can sign in with the passkey: no copy of it was seen.
+func (p passkey) usable() bool { return !p.Credential.Authenticator.CloneWarning }
 
 func (p passkey) describe() Passkey {
 	return Passkey{
 		ID: base64.RawURLEncoding.EncodeToString(p.Credential.ID), Name: p.Name, CreatedAt: p.CreatedAt, LastUsedAt: p.LastUsedAt,
-		Synced: p.Credential.Flags.BackupState, Blocked: p.Credential.Authenticator.CloneWarning,
+		Synced: p.Credential.Flags.BackupState, Blocked: !p.usable(),
 	}
 }
 

@@ -89,14 +89,24 @@ func TestPasskeyLife(t *testing.T) {
 		if _, err := w.Passkeys(ctx, w.actor(w.reader), w.admin.ID); signing.KindOf(err) != signing.KindForbidden {
 			t.Errorf("another user lists: %v", err)
 		}
-		wantKind(t, w.RemovePasskey(ctx, w.actor(w.reader), w.admin.ID, first.ID), signing.KindForbidden, "permission")
-		wantKind(t, w.RemovePasskey(ctx, w.actor(w.stranger), w.admin.ID, first.ID), signing.KindNotFound, "no such user")
+		wantKind(t, w.RemovePasskey(ctx, w.actor(w.reader), w.admin.ID, first.ID, [32]byte{}), signing.KindForbidden, "permission")
+		wantKind(t, w.RemovePasskey(ctx, w.actor(w.stranger), w.admin.ID, first.ID, [32]byte{}), signing.KindNotFound, "no such user")
 		for _, id := range []string{"", "!", "AAAA"} {
-			wantKind(t, w.RemovePasskey(ctx, in.Actor, w.admin.ID, id), signing.KindNotFound, "no such passkey")
+			wantKind(t, w.RemovePasskey(ctx, in.Actor, w.admin.ID, id, [32]byte{}), signing.KindNotFound, "no such passkey")
 		}
-		if err := w.RemovePasskey(ctx, in.Actor, w.admin.ID, first.ID); err != nil {
+		time.Sleep(time.Second)
+		elsewhere, err := w.byPasskey(laptop)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if err := w.RemovePasskey(ctx, in.Actor, w.admin.ID, first.ID, SessionHash(in.Cookie)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Session(ctx, in.Cookie); err != nil {
+			t.Errorf("the session that removed the passkey: %v", err)
+		}
+		_, err = w.Session(ctx, elsewhere.Cookie) // whoever has the passkey may have begun it
+		wantKind(t, err, signing.KindUnauthenticated, "not signed in")
 		_, err = w.byPasskey(laptop)
 		wantKind(t, err, signing.KindUnauthenticated, passkeyRefused)
 
@@ -106,12 +116,14 @@ func TestPasskeyLife(t *testing.T) {
 			c.PasswordHash = ""
 			s.creds[c.UserID] = c
 		})
-		wantKind(t, w.RemovePasskey(ctx, in.Actor, w.admin.ID, second.ID), signing.KindConflict, "only way")
-		if err := w.RemovePasskey(ctx, w.actor(w.userAdmin), w.admin.ID, second.ID); err != nil {
+		wantKind(t, w.RemovePasskey(ctx, in.Actor, w.admin.ID, second.ID, [32]byte{}), signing.KindConflict, "only way")
+		if err := w.RemovePasskey(ctx, w.actor(w.userAdmin), w.admin.ID, second.ID, [32]byte{}); err != nil {
 			t.Error(err)
 		}
+		_, err = w.Session(ctx, in.Cookie)
+		wantKind(t, err, signing.KindUnauthenticated, "not signed in")
 		events := w.store.events()
-		for event, want := range map[string]int{EventPasskeyAdded: 2, EventPasskeyRemoved: 2, EventSignedIn: 7} {
+		for event, want := range map[string]int{EventPasskeyAdded: 2, EventPasskeyRemoved: 2, EventSignedIn: 8} {
 			n := 0
 			for _, e := range events {
 				if e == event {
@@ -336,7 +348,20 @@ func TestCopiedPasskeyIsBlocked(t *testing.T) {
 		if err != nil || !list[0].Blocked {
 			t.Errorf("%+v, %v", list, err)
 		}
-		if err := w.RemovePasskey(ctx, in.Actor, w.admin.ID, p.ID); err != nil {
+		// What is blocked is no way to sign in.
+		good := w.register(in.Cookie, "good", newAuthenticator(t))
+		hash := w.store.snapshot().creds[w.admin.ID].PasswordHash
+		setHash := func(hash string) {
+			w.store.edit(func(s *state) {
+				c := s.creds[w.admin.ID]
+				c.PasswordHash = hash
+				s.creds[c.UserID] = c
+			})
+		}
+		setHash("")
+		wantKind(t, w.RemovePasskey(ctx, in.Actor, w.admin.ID, good.ID, SessionHash(in.Cookie)), signing.KindConflict, "only way")
+		setHash(hash)
+		if err := w.RemovePasskey(ctx, in.Actor, w.admin.ID, p.ID, SessionHash(in.Cookie)); err != nil {
 			t.Fatal(err)
 		}
 		w.register(in.Cookie, "", a)
@@ -572,6 +597,33 @@ func TestInvitation(t *testing.T) {
 		wantKind(t, err, signing.KindForbidden, "permission")
 		_, _, err = w.Invite(ctx, w.actor(w.userAdmin), w.admin.ID)
 		wantKind(t, err, signing.KindForbidden, "GlobalAdministrator")
+		_, _, err = w.Invite(ctx, w.actor(w.userAdmin), w.regular.ID)
+		if err != nil {
+			t.Error(err)
+		}
+		w.store.edit(func(s *state) {
+			approvers := []signing.Subject{{Kind: signing.SubjectGroup, ID: w.group}} // which regular is in
+			s.policies = []signing.Policy{{OrganizationID: w.foreign, Slug: "x"}, {OrganizationID: w.org, Slug: "release", Approvers: approvers}}
+		})
+		_, _, err = w.Invite(ctx, w.actor(w.userAdmin), w.regular.ID)
+		wantKind(t, err, signing.KindForbidden, "approves signing requests of signing policy 'release'")
+
+		// What was sent to the wrong address is void, once.
+		lost := invite(w.admin, w.regular)
+		wantKind(t, w.RevokeInvitation(ctx, w.actor(w.reader), w.regular.ID), signing.KindForbidden, "permission")
+		wantKind(t, w.RevokeInvitation(ctx, w.actor(w.stranger), w.regular.ID), signing.KindNotFound, "no such user")
+		if err := w.RevokeInvitation(ctx, w.actor(w.userAdmin), w.regular.ID); err != nil {
+			t.Fatal(err)
+		}
+		wantKind(t, accept(lost), signing.KindUnauthenticated, "unknown")
+		wantKind(t, w.RevokeInvitation(ctx, w.actor(w.userAdmin), w.regular.ID), signing.KindConflict, "no open invitation")
+		if events := w.store.events(); events[len(events)-1] != EventInvitationRevoked {
+			t.Errorf("events %q", events)
+		}
+		invite(w.admin, w.regular)
+		time.Sleep(defaultInvitationLife)
+		wantKind(t, w.RevokeInvitation(ctx, w.actor(w.userAdmin), w.regular.ID), signing.KindConflict, "no open invitation")
+
 		if events := w.store.events(); !slices.Contains(events, EventInvited) || !slices.Contains(events, EventInvitationAccepted) {
 			t.Errorf("events %q", events)
 		}

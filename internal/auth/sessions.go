@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"net/netip"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ const (
 type Client struct {
 	Address   string
 	UserAgent string
+	Known     string // what an earlier SignedIn in this browser gave to keep, if anything
 }
 
 func (c Client) bounded() Client {
@@ -59,6 +61,22 @@ type SignedIn struct {
 	Cookie  string
 	Expires time.Time // the session's end, used or not
 	Actor   signing.Actor
+	// Known is for a cookie like the session's which outlives it, until KnownUntil: in a browser that brings it along, attempts of
+	// others to sign in as this user do not keep the user out.
+	Known      string
+	KnownUntil time.Time
+}
+
+const (
+	purposeKnown = "know a browser again"
+	knownLife    = 180 * 24 * time.Hour
+)
+
+// knows reports whether the user of the account signed in in the client's browser before, since the password was chosen.
+func (s *Service) knows(c Client, a account) bool {
+	var user signing.ID
+	begun, err := s.sealer.open(purposeKnown, c.Known, &user, s.now())
+	return err == nil && user == a.user.ID && !a.cred.UpdatedAt.After(begun)
 }
 
 // sessionEntry is what a session's cookie stands for.
@@ -164,12 +182,14 @@ func (s *Service) startSession(ctx context.Context, tx signing.Tx, u *signing.Us
 	if err := tx.InsertSession(ctx, session); err != nil {
 		return SignedIn{}, err
 	}
-	actor, err := actorOf(ctx, tx, u, viaSession)
-	if err != nil {
+	in := SignedIn{Cookie: cookie, Expires: session.ExpiresAt, KnownUntil: now.Add(knownLife)}
+	if in.Known, err = s.sealer.seal(purposeKnown, u.ID, now, in.KnownUntil); err != nil {
 		return SignedIn{}, err
 	}
-	err = s.record(ctx, tx, actor, event, userObject(u), signInData{Method: method, Address: c.Address, UserAgent: c.UserAgent})
-	return SignedIn{Cookie: cookie, Expires: session.ExpiresAt, Actor: actor}, err
+	if in.Actor, err = actorOf(ctx, tx, u, viaSession); err != nil {
+		return SignedIn{}, err
+	}
+	return in, s.record(ctx, tx, in.Actor, event, userObject(u), signInData{Method: method, Address: c.Address, UserAgent: c.UserAgent})
 }
 
 // signInData is the data of the sign-in events.
@@ -255,45 +275,72 @@ func (s *Service) Sessions(ctx context.Context, by signing.Actor, user signing.I
 // SessionHash returns the hash under which the session of a cookie is listed.
 func SessionHash(cookie string) [32]byte { return hashOf(cookie) }
 
-// RevokeSession ends one session of a user; the zero hash stands for all of them. It takes the permission to manage users,
-// or being the user. Errors: KindForbidden, KindNotFound.
-func (s *Service) RevokeSession(ctx context.Context, by signing.Actor, user signing.ID, hash [32]byte) error {
-	if err := maySeeSignIn(by, user); err != nil {
-		return err
+// ParseSessionHash reads a session's hash from 64 hexadecimal digits.
+func ParseSessionHash(text string) (hash [32]byte, ok bool) {
+	raw, err := hex.DecodeString(text)
+	if err != nil || len(raw) != len(hash) {
+		return hash, false
 	}
-	err := s.store.Tx(ctx, func(tx signing.Tx) error {
+	return [32]byte(raw), true
+}
+
+// RevokeSession ends one session of a user. It takes the permission to manage users, or being the user. Errors: KindForbidden,
+// KindNotFound.
+func (s *Service) RevokeSession(ctx context.Context, by signing.Actor, user signing.ID, hash [32]byte) error {
+	ended, err := s.revokeSessions(ctx, by, user, func(h [32]byte) bool { return h == hash })
+	if err == nil && ended == 0 {
+		err = signing.Errorf(signing.KindNotFound, "There is no such session, or it has ended.")
+	}
+	return err
+}
+
+// RevokeSessions ends all sessions of a user but one, and returns how many there were; the zero hash keeps none. It takes what
+// RevokeSession takes.
+func (s *Service) RevokeSessions(ctx context.Context, by signing.Actor, user signing.ID, keep [32]byte) (ended int, err error) {
+	return s.revokeSessions(ctx, by, user, func(h [32]byte) bool { return h != keep })
+}
+
+func (s *Service) revokeSessions(ctx context.Context, by signing.Actor, user signing.ID, which func([32]byte) bool) (ended int, err error) {
+	if err := maySeeSignIn(by, user); err != nil {
+		return 0, err
+	}
+	err = s.store.Tx(ctx, func(tx signing.Tx) error {
 		u, _, err := userAndCredential(ctx, tx, by.OrganizationID, user) // held: no session appears meanwhile
 		if err != nil {
 			return err
 		}
-		sessions, err := tx.Sessions(ctx, user)
-		if err != nil {
+		if ended, err = endSessions(ctx, tx, user, which); err != nil || ended == 0 {
 			return err
-		}
-		ended := 0
-		for _, e := range sessions {
-			if hash != [32]byte{} && e.Hash != hash {
-				continue
-			}
-			switch err := tx.DeleteSession(ctx, e.Hash); {
-			case err == nil:
-				ended++
-			case signing.KindOf(err) != signing.KindNotFound:
-				return err
-			}
-		}
-		if ended == 0 {
-			if hash == [32]byte{} {
-				return nil
-			}
-			return signing.Errorf(signing.KindNotFound, "There is no such session, or it has ended.")
 		}
 		return s.record(ctx, tx, by, EventSessionRevoked, userObject(u), struct {
 			Count int `json:"count"`
 		}{ended})
 	})
 	s.forgetSessionsOf(user)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return ended, nil
+}
+
+// endSessions ends those of a user's sessions that which reports, and returns how many there were.
+func endSessions(ctx context.Context, tx signing.Tx, user signing.ID, which func([32]byte) bool) (ended int, err error) {
+	sessions, err := tx.Sessions(ctx, user)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range sessions {
+		if !which(e.Hash) {
+			continue
+		}
+		switch err := tx.DeleteSession(ctx, e.Hash); {
+		case err == nil:
+			ended++
+		case signing.KindOf(err) != signing.KindNotFound:
+			return 0, err
+		}
+	}
+	return ended, nil
 }
 
 func (s *Service) forgetSessionsOf(user signing.ID) {

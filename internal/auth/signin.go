@@ -47,17 +47,21 @@ func (a account) reasonAgainst() string {
 // whatever is wrong; KindUnavailable with a [RateLimitError] in its chain after too many attempts for the account or from the address.
 func (s *Service) SignIn(ctx context.Context, email, password string, c Client) (SignedIn, *Choice, error) {
 	email = strings.TrimSpace(email)
-	now := s.now()
-	if err := s.networks.take(network(c.Address), now); err != nil {
+	if err := s.limits.arrive(c, s.now()); err != nil {
 		return SignedIn{}, nil, err
 	}
 	if checkName("Email", email, maxEmail) != nil || email == "" || len(password) > maxPasswordLength {
 		return SignedIn{}, nil, unauthenticated(wrongPassword)
 	}
-	if err := s.accounts.take(strings.ToLower(email), now); err != nil {
+	accounts, err := s.accountsOf(ctx, email)
+	if err != nil {
 		return SignedIn{}, nil, err
 	}
-	accounts, err := s.accountsOf(ctx, email)
+	var known signing.ID
+	if len(accounts) == 1 && s.knows(c, accounts[0]) {
+		known = accounts[0].user.ID
+	}
+	right, err := s.limits.guess(email, known, c, s.now())
 	if err != nil {
 		return SignedIn{}, nil, err
 	}
@@ -89,19 +93,19 @@ func (s *Service) SignIn(ctx context.Context, email, password string, c Client) 
 			s.failSignIn(a.user, methodPass, reason, c)
 		}
 	}
-	switch len(open) {
-	case 0:
+	if len(open) == 0 {
 		return SignedIn{}, nil, unauthenticated(wrongPassword)
-	case 1:
-		in, err := s.enterByPassword(ctx, open[0], password, upgrade, c)
-		if err == nil {
-			s.accounts.reset(strings.ToLower(email))
-			s.networks.giveBack(network(c.Address))
-		}
-		return in, nil, err
 	}
-	choice, err := s.choice(ctx, open)
-	return SignedIn{}, choice, err
+	s.limits.welcome(c)
+	if len(open) == len(accounts) { // or it was a guess at somebody's password, whatever else it opened
+		right()
+	}
+	if len(open) > 1 {
+		choice, err := s.choice(ctx, open)
+		return SignedIn{}, choice, err
+	}
+	in, err := s.enterByPassword(ctx, open[0], password, upgrade, c)
+	return in, nil, err
 }
 
 // accountsOf finds the interactive users of an e-mail address. It reads a credential in any case, so that unknown
@@ -241,7 +245,7 @@ func (s *Service) ChooseOrganization(ctx context.Context, state string, org sign
 }
 
 // ChangePassword sets the password of the cookie's user, who names the current one, or, having none, signed in less than 15
-// minutes ago. All sessions of the user end; the result is a new one.
+// minutes ago. All sessions of the user end, and an invitation that is open; the result is a new session.
 //
 // Errors: KindUnauthenticated for the session; KindInvalid naming "CurrentPassword" or "Password"; KindForbidden;
 // KindUnavailable after too many attempts.
@@ -288,6 +292,9 @@ func (s *Service) ChangePassword(ctx context.Context, cookie, current, password 
 		if err := tx.DeleteSessionsOf(ctx, u.ID); err != nil {
 			return err
 		}
+		if err := tx.DeleteInvitationsOf(ctx, u.ID); err != nil { // which could replace the password
+			return err
+		}
 		in, err = s.startSession(ctx, tx, u, EventPasswordChanged, methodPass, c)
 		return err
 	})
@@ -299,7 +306,8 @@ func (s *Service) ChangePassword(ctx context.Context, cookie, current, password 
 }
 
 func (s *Service) checkCurrent(ctx context.Context, a account, current string, c Client) error {
-	if err := s.accounts.take(strings.ToLower(a.user.Email), s.now()); err != nil {
+	right, err := s.limits.guessKnown(a.user.ID, s.now())
+	if err != nil {
 		return err
 	}
 	if len(current) > maxPasswordLength {
@@ -313,7 +321,7 @@ func (s *Service) checkCurrent(ctx context.Context, a account, current string, c
 		s.failSignIn(a.user, methodPass, "wrong current password while changing it", c)
 		return signing.Invalid("CurrentPassword", "This is not the current password.")
 	}
-	s.accounts.reset(strings.ToLower(a.user.Email))
+	right()
 	return nil
 }
 

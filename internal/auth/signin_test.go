@@ -275,27 +275,77 @@ func TestSignInIsRateLimited(t *testing.T) {
 			_, _, err := w.SignIn(ctx, email, password, c)
 			return err
 		}
+		limited := func(err error, wait time.Duration) {
+			t.Helper()
+			wantKind(t, err, signing.KindUnavailable, "try again in "+fmt.Sprint(int(wait.Seconds()))+" seconds")
+			var limit *RateLimitError
+			if !errors.As(err, &limit) || limit.RetryAfter != wait {
+				t.Errorf("%#v", limit)
+			}
+		}
+		before, _, err := w.SignIn(ctx, w.admin.Email, goodPassword, from(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// One account from one address, whether there is such an account or not.
+		for i, email := range []string{w.admin.Email, "nobody@acme.example"} {
+			for range pairBurst {
+				wantKind(t, try(email, "wrong password", from(i+1)), signing.KindUnauthenticated, wrongPassword)
+			}
+			limited(try(strings.ToUpper(email), goodPassword, from(i+1)), pairInterval)
+		}
+		// Others get in meanwhile, and the owner from anywhere else; that gives the guesser nothing back.
+		if err := try(w.admin.Email, goodPassword, from(3)); err != nil {
+			t.Errorf("locked out from one address: %v", err)
+		}
+		limited(try(w.admin.Email, goodPassword, from(1)), pairInterval)
 		// One account from many addresses.
-		for i := range accountBurst {
-			wantKind(t, try(w.admin.Email, "wrong password", from(i)), signing.KindUnauthenticated, "wrong")
+		for i := range accountBurst - pairBurst {
+			wantKind(t, try(w.admin.Email, "wrong password", from(i+10)), signing.KindUnauthenticated, wrongPassword)
 		}
-		err := try(strings.ToUpper(w.admin.Email), goodPassword, from(100))
-		wantKind(t, err, signing.KindUnavailable, "try again in 30 seconds")
-		var limit *RateLimitError
-		if !errors.As(err, &limit) || limit.RetryAfter != 30*time.Second {
-			t.Errorf("%#v", limit)
-		}
+		limited(try(w.admin.Email, goodPassword, from(100)), accountInterval)
 		synctest.Wait()
-		if n := len(w.store.events()); n != accountBurst {
-			t.Errorf("%d audit entries for %d attempts", n, accountBurst+1)
+		if n := len(w.store.events()); n != 2+accountBurst {
+			t.Errorf("%d audit entries for 2 sign-ins and %d attempts", n, accountBurst)
 		}
-		time.Sleep(accountInterval)
+		// Where the owner signed in before, she still does; nobody else's browser is as good as hers.
+		known := func(from Client, in SignedIn) Client {
+			from.Known = in.Known
+			return from
+		}
+		if err := try(w.admin.Email, goodPassword, known(from(101), before)); err != nil {
+			t.Errorf("locked out of her own browser: %v", err)
+		}
+		limited(try(w.admin.Email, goodPassword, known(from(101), w.signedIn(w.userAdmin))), accountInterval)
+		limited(try(w.admin.Email, goodPassword, Client{Address: from(101).Address, Known: before.Cookie}), accountInterval)
+		for range pairBurst {
+			wantKind(t, try(w.admin.Email, "wrong password", known(from(102), before)), signing.KindUnauthenticated, wrongPassword)
+		}
+		limited(try(w.admin.Email, goodPassword, known(from(101), before)), pairInterval)
+		time.Sleep(pairInterval)
 		if err := try(w.admin.Email, goodPassword, from(101)); err != nil {
 			t.Fatalf("after waiting: %v", err)
 		}
-		for i := range accountBurst { // the success has filled the bucket
-			wantKind(t, try(w.admin.Email, "wrong password", from(i)), signing.KindUnauthenticated, "wrong")
+		// A new password ends what browsers are known by.
+		w.store.edit(func(s *state) {
+			c := s.creds[w.admin.ID]
+			c.UpdatedAt = time.Now()
+			s.creds[c.UserID] = c
+		})
+		for i := range accountBurst {
+			_ = try(w.admin.Email, "wrong password", from(i+120))
 		}
+		limited(try(w.admin.Email, goodPassword, known(from(103), before)), accountInterval)
+
+		// Who may set the password of an account with the same address elsewhere guesses no more often.
+		w.setPassword(w.regular, goodPassword)
+		w.setPassword(w.stranger, otherPassword)
+		for range pairBurst {
+			if err := try(w.regular.Email, otherPassword, from(104)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		limited(try(w.regular.Email, otherPassword, from(104)), pairInterval)
 
 		// Many accounts from one address, and from one IPv6 network.
 		for _, address := range []func(int) Client{
@@ -394,10 +444,14 @@ func TestChangePassword(t *testing.T) {
 		return in
 	}
 	here, elsewhere := signIn(), signIn()
+	code, _, err := w.Invite(ctx, w.actor(w.admin), w.admin.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := w.Session(ctx, elsewhere.Cookie); err != nil {
 		t.Fatal(err)
 	}
-	_, err := w.ChangePassword(ctx, here.Cookie, "wrong password", otherPassword, browser)
+	_, err = w.ChangePassword(ctx, here.Cookie, "wrong password", otherPassword, browser)
 	wantKind(t, err, signing.KindInvalid, "CurrentPassword: ")
 	_, err = w.ChangePassword(ctx, here.Cookie, "", otherPassword, browser)
 	wantKind(t, err, signing.KindInvalid, "CurrentPassword: ")
@@ -420,6 +474,8 @@ func TestChangePassword(t *testing.T) {
 	if _, _, err := w.SignIn(ctx, w.admin.Email, otherPassword, browser); err != nil {
 		t.Errorf("new password: %v", err)
 	}
+	_, err = w.Invitation(ctx, code)
+	wantKind(t, err, signing.KindUnauthenticated, "unknown")
 	if !slices.Contains(w.store.events(), EventPasswordChanged) {
 		t.Errorf("events %q", w.store.events())
 	}
@@ -532,7 +588,7 @@ func TestSessionsAreListedAndRevoked(t *testing.T) {
 	}
 	_, err = w.Session(ctx, three)
 	wantKind(t, err, signing.KindUnauthenticated, "not signed in")
-	if err := w.RevokeSession(ctx, w.actor(w.userAdmin), w.regular.ID, [32]byte{}); err != nil {
+	if n, err := w.RevokeSessions(ctx, w.actor(w.userAdmin), w.regular.ID, [32]byte{}); err != nil || n != 1 {
 		t.Fatal(err)
 	}
 	if n := len(w.store.snapshot().sessions); n != 0 {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -62,8 +63,9 @@ func (s *Service) IssueTokenTx(ctx context.Context, tx signing.Tx, by signing.Ac
 	return token, record, s.record(ctx, tx, by, EventTokenIssued, object, tokenData{Token: describe(record)})
 }
 
-// RegenerateToken revokes a token and issues a new one with its name, under the same conditions as IssueToken. An empty id
-// stands for every token of the owner. The options' name, when empty, is the old token's; its expiry is not kept.
+// RegenerateToken revokes a token and issues a new one in its place, under the same conditions as IssueToken. An empty id
+// stands for every token of the owner. Without a name in the options the new token has the old one's, without an expiry it is
+// valid for as long as the old one was when it was issued; of several tokens the newest counts.
 // Errors: those of IssueToken, and KindNotFound for an unknown or revoked token.
 func (s *Service) RegenerateToken(ctx context.Context, by signing.Actor, kind signing.TokenKind, owner, id signing.ID, o TokenOptions) (string, *signing.APIToken, error) {
 	var token string
@@ -88,8 +90,12 @@ func (s *Service) RegenerateToken(ctx context.Context, by signing.Actor, kind si
 			if err := tx.RevokeToken(ctx, by.OrganizationID, t.ID, now); err != nil {
 				return err
 			}
-			if o.Name == "" {
-				o.Name = t.Name
+			if len(replaced) == 0 { // the newest
+				o.Name = cmp.Or(o.Name, t.Name)
+				if o.ExpiresAt == nil && t.ExpiresAt != nil {
+					expires := now.Add(t.ExpiresAt.Sub(t.CreatedAt))
+					o.ExpiresAt = &expires
+				}
 			}
 			replaced = append(replaced, describe(t))
 		}
@@ -278,7 +284,7 @@ func mayIssue(ctx context.Context, tx signing.Tx, by signing.Actor, kind signing
 	case err != nil:
 		return err
 	case u.Kind != signing.Interactive:
-		return mayManage(by, u)
+		return signing.MayIssueCredentials(ctx, tx, by, u)
 	case !isSelf(by, u):
 		return signing.Errorf(signing.KindForbidden, "A personal API token is issued by its owner only; for a build system, create a CI user.")
 	}

@@ -25,6 +25,16 @@ func TestTokenPermissions(t *testing.T) {
 		})
 		return id
 	}
+	approvingCI := func(subject func(*world) signing.Subject) func(*world) signing.ID {
+		return func(w *world) signing.ID {
+			w.store.edit(func(s *state) {
+				s.policies = append(s.policies, signing.Policy{OrganizationID: w.org, Slug: "release", Approvers: []signing.Subject{subject(w)}})
+			})
+			return w.ci.ID
+		}
+	}
+	alone := approvingCI(func(w *world) signing.Subject { return signing.Subject{Kind: signing.SubjectUser, ID: w.ci.ID} })
+	inGroup := approvingCI(func(w *world) signing.Subject { return signing.Subject{Kind: signing.SubjectGroup, ID: w.group} })
 	for name, c := range map[string]struct {
 		by    func(*world) signing.Actor
 		kind  signing.TokenKind
@@ -39,6 +49,14 @@ func TestTokenPermissions(t *testing.T) {
 		"admin, CI":                       {func(w *world) signing.Actor { return w.actor(w.admin) }, signing.UserToken, func(w *world) signing.ID { return w.ci.ID }, 0, 0, 0},
 		"user admin, CI":                  {func(w *world) signing.Actor { return w.actor(w.userAdmin) }, signing.UserToken, func(w *world) signing.ID { return w.ci.ID }, 0, 0, 0},
 		"user admin, CI of higher role":   {func(w *world) signing.Actor { return w.actor(w.userAdmin) }, signing.UserToken, powerfulCI, forbid, 0, 0},
+		"user admin, CI that approves":    {func(w *world) signing.Actor { return w.actor(w.userAdmin) }, signing.UserToken, alone, forbid, 0, 0},
+		"user admin, CI, approving group": {func(w *world) signing.Actor { return w.actor(w.userAdmin) }, signing.UserToken, inGroup, forbid, 0, 0},
+		"admin, CI that approves":         {func(w *world) signing.Actor { return w.actor(w.admin) }, signing.UserToken, inGroup, 0, 0, 0},
+		"user and project admin, the same": {func(w *world) signing.Actor {
+			a := w.actor(w.userAdmin)
+			a.Roles = append(slices.Clone(a.Roles), signing.ProjectAdministrator)
+			return a
+		}, signing.UserToken, alone, 0, 0, 0},
 		"admin, CI of same role":          {func(w *world) signing.Actor { return w.actor(w.admin) }, signing.UserToken, powerfulCI, 0, 0, 0},
 		"regular, CI":                     {func(w *world) signing.Actor { return w.actor(w.regular) }, signing.UserToken, func(w *world) signing.ID { return w.ci.ID }, forbid, forbid, forbid},
 		"reader, CI":                      {func(w *world) signing.Actor { return w.actor(w.reader) }, signing.UserToken, func(w *world) signing.ID { return w.ci.ID }, forbid, 0, forbid},
@@ -114,7 +132,8 @@ func TestTokenLife(t *testing.T) {
 		t.Errorf("build system token %s", system)
 	}
 	second, replaced, err := w.RegenerateToken(ctx, admin, signing.UserToken, w.ci.ID, record.ID, TokenOptions{})
-	if err != nil || second == first || replaced.Name != "Release job" || replaced.ExpiresAt != nil {
+	if err != nil || second == first || replaced.Name != "Release job" || replaced.ExpiresAt == nil ||
+		replaced.ExpiresAt.Sub(replaced.CreatedAt).Round(time.Second) != time.Hour { // as long as the old one, from now
 		t.Fatalf("regenerated: %+v, %v", replaced, err)
 	}
 	_, err = w.Authenticate(ctx, "Bearer "+first, w.org)

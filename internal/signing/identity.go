@@ -82,7 +82,7 @@ type User struct {
 	Roles          []Role   `json:"roles"`
 	Active         bool     `json:"active"`
 	Description    string   `json:"description"`
-	// NotificationLevel says which mails an interactive user wants; empty is NotifyDefault.
+	// NotificationLevel says which mails an interactive user wants; empty, of old users, is NotifyDefault.
 	NotificationLevel NotificationLevel `json:"notificationLevel,omitempty"`
 	CreatedAt         time.Time         `json:"createdAt"`
 	Version           int               `json:"version"`

@@ -60,7 +60,7 @@ func (v *validation) notificationLevel(field string, l NotificationLevel) {
 func (s *Service) SetNotificationLevel(ctx context.Context, a Actor, l NotificationLevel) (*User, error) {
 	return edit[User]{
 		event:  "User.Edited",
-		load:   func(tx Tx) (*User, error) { return tx.User(ctx, a.OrganizationID, a.UserID) },
+		load:   func(tx Tx) (*User, error) { return completeUser(tx.User(ctx, a.OrganizationID, a.UserID)) },
 		permit: func(Tx, *User) error { return require(a, OpManageOwnAccount, scope{}) },
 		apply: func(_ Tx, u *User) error {
 			var v validation

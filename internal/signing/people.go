@@ -10,8 +10,8 @@ import (
 	"github.com/countersign-dev/countersign/internal/audit"
 )
 
-// Bootstrap makes the first organization with its first Global Administrator. KindConflict when there is one already.
-func (s *Service) Bootstrap(ctx context.Context, organization, adminName, adminEmail string) (*Organization, *User, error) {
+// Bootstrap makes the first organization as CreateOrganization does. KindConflict when there is one already.
+func (s *Service) Bootstrap(ctx context.Context, organization, adminName, adminEmail string, with ...func(Tx, *User) error) (*Organization, *User, error) {
 	var (
 		o *Organization
 		u *User
@@ -27,10 +27,13 @@ func (s *Service) Bootstrap(ctx context.Context, organization, adminName, adminE
 		if len(existing) > 0 {
 			return Errorf(KindConflict, "There is an organization already.")
 		}
-		o, u, err = s.createOrganization(ctx, tx, organization, adminName, adminEmail)
+		o, u, err = s.createOrganization(ctx, tx, organization, adminName, adminEmail, with)
 		return err
 	})
-	return o, u, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return o, u, nil
 }
 
 // Organizations lists all organizations, for whoever operates the installation.
@@ -42,17 +45,21 @@ func (s *Service) Organizations(ctx context.Context) (list []*Organization, err 
 	return list, err
 }
 
-// CreateOrganization makes a further organization with its first Global Administrator. Only whoever operates the
-// installation may call it.
-func (s *Service) CreateOrganization(ctx context.Context, organization, adminName, adminEmail string) (o *Organization, u *User, err error) {
-	err = s.store.Tx(ctx, func(tx Tx) error {
-		o, u, err = s.createOrganization(ctx, tx, organization, adminName, adminEmail)
+// CreateOrganization makes a further organization with its first Global Administrator. By what with makes in the same
+// transaction, such as a token and an invitation, she gets in: there is no organization without it. Only whoever operates
+// the installation may call it.
+func (s *Service) CreateOrganization(ctx context.Context, organization, adminName, adminEmail string, with ...func(Tx, *User) error) (o *Organization, u *User, err error) {
+	err = s.store.Tx(ctx, func(tx Tx) (err error) {
+		o, u, err = s.createOrganization(ctx, tx, organization, adminName, adminEmail, with)
 		return err
 	})
-	return o, u, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return o, u, nil
 }
 
-func (s *Service) createOrganization(ctx context.Context, tx Tx, name, adminName, adminEmail string) (*Organization, *User, error) {
+func (s *Service) createOrganization(ctx context.Context, tx Tx, name, adminName, adminEmail string, with []func(Tx, *User) error) (*Organization, *User, error) {
 	var v validation
 	v.name("Name", name)
 	o := &Organization{ID: NewID(), Name: name, CreatedAt: s.now(), Version: 1}
@@ -60,6 +67,7 @@ func (s *Service) createOrganization(ctx context.Context, tx Tx, name, adminName
 		ID: NewID(), OrganizationID: o.ID, Kind: Interactive, Name: adminName, Email: adminEmail,
 		Roles: []Role{GlobalAdministrator}, Active: true, CreatedAt: s.now(), Version: 1,
 	}
+	u.complete()
 	v.user(u)
 	if err := v.err(); err != nil {
 		return nil, nil, err
@@ -74,7 +82,10 @@ func (s *Service) createOrganization(ctx context.Context, tx Tx, name, adminName
 	if err := s.record(ctx, tx, a, "Organization.Created", audit.Object{Type: "Organization", ID: string(o.ID), Name: o.Name}, map[string]any{"after": o}); err != nil {
 		return nil, nil, err
 	}
-	return o, u, s.record(ctx, tx, a, "InteractiveUser.Created", userObject(u), map[string]any{"after": u})
+	if err := s.record(ctx, tx, a, "InteractiveUser.Created", userObject(u), map[string]any{"after": u}); err != nil {
+		return nil, nil, err
+	}
+	return o, u, all(tx, u, with)
 }
 
 // Organization returns the actor's organization.
@@ -138,13 +149,11 @@ func (s *Service) CreateUser(ctx context.Context, a Actor, n NewUser, with ...fu
 	if err := require(a, OpManageUsers, scope{}); err != nil {
 		return nil, err
 	}
-	if len(n.Roles) == 0 {
-		n.Roles = []Role{RegularUser}
-	}
 	u := &User{
 		ID: NewID(), OrganizationID: a.OrganizationID, Kind: n.Kind, Name: n.Name, Email: n.Email, Roles: n.Roles,
 		Description: n.Description, Active: true, CreatedAt: s.now(), Version: 1,
 	}
+	u.complete()
 	var v validation
 	v.user(u)
 	if err := v.err(); err != nil {
@@ -173,6 +182,23 @@ func emailOrName(u *User) string {
 		return "Email"
 	}
 	return "Name"
+}
+
+// complete fills in what a user has when nothing was chosen, and names each role once.
+func (u *User) complete() {
+	var roles []Role
+	for _, r := range u.Roles {
+		if !slices.Contains(roles, r) && len(roles) <= len(Roles) { // one too many is an unknown one
+			roles = append(roles, r)
+		}
+	}
+	if len(roles) == 0 {
+		roles = []Role{RegularUser}
+	}
+	u.Roles = roles
+	if u.Kind == Interactive && u.NotificationLevel == "" {
+		u.NotificationLevel = NotifyDefault
+	}
 }
 
 // taken turns a KindConflict error of an insertion into a validation error of the field.
@@ -215,15 +241,6 @@ func joinRoles(roles []Role) string {
 	return strings.Join(names, ", ")
 }
 
-// mayGive keeps a User Administrator from making herself or others Global Administrator, or taking it from one.
-func mayGive(a Actor, before, after []Role) error {
-	changed := slices.Contains(before, GlobalAdministrator) != slices.Contains(after, GlobalAdministrator)
-	if changed && !a.HasRole(GlobalAdministrator) {
-		return Errorf(KindForbidden, "Only a Global Administrator may give or take the role GlobalAdministrator.")
-	}
-	return nil
-}
-
 // UserEdit changes what is not nil.
 type UserEdit struct {
 	Name        *string
@@ -239,21 +256,24 @@ type UserEdit struct {
 }
 
 // EditUser changes a user. The last active Global Administrator keeps role and activity, and a user whom active policies need
-// is deactivated only with EvenIfInUse: KindConflict names the policies.
+// is deactivated only with EvenIfInUse: KindConflict names the policies. Who is deactivated loses sessions and invitation for
+// good; API tokens rest until the user is activated again.
 func (s *Service) EditUser(ctx context.Context, a Actor, id ID, e UserEdit) (*User, error) {
+	var wasActive bool
 	return edit[User]{
 		event:  "User.Edited",
-		load:   func(tx Tx) (*User, error) { return tx.User(ctx, a.OrganizationID, id) },
+		load:   func(tx Tx) (*User, error) { return completeUser(tx.User(ctx, a.OrganizationID, id)) },
 		permit: func(Tx, *User) error { return require(a, OpManageUsers, scope{}) },
 		apply: func(tx Tx, u *User) error {
-			before := slices.Clone(u.Roles)
-			wasActive := u.Active
+			before := u.Roles
+			wasActive = u.Active
 			set(&u.Name, e.Name)
 			set(&u.Email, e.Email)
 			set(&u.Roles, e.Roles)
 			set(&u.Description, e.Description)
 			set(&u.Active, e.Active)
 			set(&u.NotificationLevel, e.NotificationLevel)
+			u.complete()
 			var v validation
 			v.user(u)
 			if err := v.err(); err != nil {
@@ -280,13 +300,31 @@ func (s *Service) EditUser(ctx context.Context, a Actor, id ID, e UserEdit) (*Us
 			return inUse(fmt.Sprintf("User '%s'", u.Name), uses, "Give these policies other users first."+evenSo)
 		},
 		update: func(tx Tx, u *User) error {
-			return s.recounting(ctx, tx, a, func() error { // who is deactivated approves no more
+			err := s.recounting(ctx, tx, a, func() error { // who is deactivated approves no more
 				return taken(tx.UpdateUser(ctx, u), emailOrName(u), "Another user has this %s already, or somebody changed the user meanwhile.", strings.ToLower(emailOrName(u)))
 			})
+			if err != nil {
+				return err
+			}
+			if !wasActive || u.Active {
+				return nil
+			}
+			if err := tx.DeleteSessionsOf(ctx, u.ID); err != nil { // after the update, which waits for who is signing in
+				return err
+			}
+			return tx.DeleteInvitationsOf(ctx, u.ID)
 		},
 		version: e.Version, current: func(u *User) int { return u.Version },
 		object: userObject,
 	}.run(ctx, s, a)
+}
+
+// completeUser completes a user that was stored before there were notification levels, so that an edit compares like with like.
+func completeUser(u *User, err error) (*User, error) {
+	if err == nil {
+		u.complete()
+	}
+	return u, err
 }
 
 func (s *Service) anotherAdministrator(ctx context.Context, tx Tx, org, except ID) error {
@@ -337,6 +375,7 @@ type GroupEdit struct {
 	Name        *string
 	Description *string
 	Members     *[]Subject
+	Remove, Add []Subject // of an existing group, or of Members
 	Version     int
 }
 
@@ -345,7 +384,7 @@ func (s *Service) CreateGroup(ctx context.Context, a Actor, e GroupEdit) (*Group
 	if err := require(a, OpManageUsers, scope{}); err != nil {
 		return nil, err
 	}
-	g := &Group{ID: NewID(), OrganizationID: a.OrganizationID, CreatedAt: s.now(), Version: 1}
+	g := &Group{ID: NewID(), OrganizationID: a.OrganizationID, Members: []Subject{}, CreatedAt: s.now(), Version: 1}
 	err := s.store.Tx(ctx, func(tx Tx) error {
 		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil { // or a group could be deleted meanwhile
 			return err
@@ -364,7 +403,7 @@ func (s *Service) CreateGroup(ctx context.Context, a Actor, e GroupEdit) (*Group
 	return g, nil
 }
 
-// EditGroup changes a group.
+// EditGroup changes a group. Who becomes an approver by it is made one: that takes managing signing policies, too.
 func (s *Service) EditGroup(ctx context.Context, a Actor, id ID, e GroupEdit) (*Group, error) {
 	return edit[Group]{
 		event:  "UserGroup.Edited",
@@ -385,10 +424,11 @@ func applyGroup(ctx context.Context, tx Tx, a Actor, g *Group, e GroupEdit) erro
 	set(&g.Name, e.Name)
 	set(&g.Description, e.Description)
 	set(&g.Members, e.Members)
+	members := slices.DeleteFunc(slices.Clone(g.Members), func(m Subject) bool { return slices.Contains(e.Remove, m) })
 	var v validation
 	v.name("Name", g.Name)
 	v.text("Description", g.Description)
-	members, err := v.subjects(ctx, tx, a.OrganizationID, "Members", g.Members)
+	members, err := v.subjects(ctx, tx, a.OrganizationID, "Members", append(members, e.Add...))
 	if err != nil {
 		return err
 	}
@@ -400,7 +440,10 @@ func applyGroup(ctx context.Context, tx Tx, a Actor, g *Group, e GroupEdit) erro
 	if path := cycle(g, members, groups); path != nil {
 		v.add("Members", "The group would contain itself: %s.", strings.Join(path, " > "))
 	}
-	return v.err()
+	if err := v.err(); err != nil {
+		return err
+	}
+	return mayAdmit(ctx, tx, a, g, groups)
 }
 
 // DeleteGroup deletes a group that stands nowhere: KindConflict says where it does.
@@ -428,6 +471,18 @@ func (s *Service) DeleteGroup(ctx context.Context, a Actor, id ID) error {
 		}
 		return s.record(ctx, tx, a, "UserGroup.Deleted", groupObject(g), map[string]any{"before": g})
 	})
+}
+
+// Group returns a group.
+func (s *Service) Group(ctx context.Context, a Actor, id ID) (g *Group, err error) {
+	if err := require(a, OpReadUsers, scope{}); err != nil {
+		return nil, err
+	}
+	err = s.store.View(ctx, func(tx Tx) error {
+		g, err = tx.Group(ctx, a.OrganizationID, id)
+		return err
+	})
+	return g, err
 }
 
 // Groups lists the organization's groups by name.

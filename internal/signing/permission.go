@@ -1,6 +1,10 @@
 package signing
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+	"slices"
+)
 
 // Operation is something that a permission opens.
 type Operation string
@@ -187,4 +191,82 @@ func (r rule) wants(s scope) string {
 		}
 	}
 	return text
+}
+
+// Three rules keep who may manage users from becoming, by others, what she is not: she gives no role that she lacks, makes nobody
+// an approver by a group, and issues no credentials of somebody who has such a role or approves.
+
+// mayGive checks that the actor may change somebody's roles: she has each one that is given or taken, or is Global Administrator.
+// RegularUser, which opens nothing, is free.
+func mayGive(a Actor, before, after []Role) error {
+	for _, r := range Roles {
+		changed := slices.Contains(before, r) != slices.Contains(after, r)
+		if changed && r != RegularUser && !a.HasRole(r, GlobalAdministrator) {
+			return Errorf(KindForbidden, "Only one who has the role %s, or a %s, may give or take it.", r, GlobalAdministrator)
+		}
+	}
+	return nil
+}
+
+// mayAdmit checks that a group's new members become approvers of no policy by it, directly or through other groups, unless the
+// actor could enter them in the policy. groups are the organization's as they were.
+func mayAdmit(ctx context.Context, tx Tx, a Actor, g *Group, groups map[ID]*Group) error {
+	if a.Allowed(OpManagePolicies) || groups[g.ID] == nil {
+		return nil
+	}
+	policies, err := tx.Policies(ctx, a.OrganizationID, PolicyFilter{})
+	if err != nil {
+		return err
+	}
+	old := groups[g.ID]
+	for _, p := range policies {
+		before := expand(p.Approvers, groups)
+		groups[g.ID] = g
+		after := expand(p.Approvers, groups)
+		groups[g.ID] = old
+		for id := range after {
+			if !before[id] {
+				return Errorf(KindForbidden, "Members of group '%s' approve signing requests of signing policy '%s': making somebody an approver also takes the permission to %s.",
+					g.Name, p.Slug, OpManagePolicies)
+			}
+		}
+	}
+	return nil
+}
+
+// MayIssueCredentials checks that the actor may make credentials of another user: an invitation, or a token of a CI user. Who
+// holds them speaks as that user; so it takes the user's roles, and for an approver managing signing policies, besides managing
+// users. A Global Administrator has all that.
+func MayIssueCredentials(ctx context.Context, tx Tx, a Actor, u *User) error {
+	if a.OrganizationID != u.OrganizationID {
+		return require(Actor{}, OpManageUsers, scope{})
+	}
+	if err := require(a, OpManageUsers, scope{}); err != nil {
+		return err
+	}
+	for _, r := range u.Roles {
+		if r != RegularUser && !a.HasRole(r, GlobalAdministrator) {
+			return Errorf(KindForbidden, "User %q has the role %s: only one who has it too, or a %s, may issue credentials to this user.",
+				u.Name, r, GlobalAdministrator)
+		}
+	}
+	if a.Allowed(OpManagePolicies) {
+		return nil
+	}
+	groups, err := tx.GroupsOf(ctx, u.OrganizationID, u.ID)
+	if err != nil {
+		return err
+	}
+	policies, err := tx.Policies(ctx, u.OrganizationID, PolicyFilter{})
+	if err != nil {
+		return err
+	}
+	as := Actor{UserID: u.ID, Groups: groups}
+	for _, p := range policies {
+		if as.In(p.Approvers) {
+			return Errorf(KindForbidden, "User %q approves signing requests of signing policy '%s': issuing credentials to this user also takes the permission to %s.",
+				u.Name, p.Slug, OpManagePolicies)
+		}
+	}
+	return nil
 }

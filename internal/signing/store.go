@@ -77,7 +77,8 @@ type IdentityTx interface {
 	DeleteTrustedBuildSystem(ctx context.Context, org, id ID) error
 }
 
-// CredentialTx reads and writes what people and machines prove themselves with. Only package auth uses it.
+// CredentialTx reads and writes what people and machines prove themselves with. Package auth uses it; the domain only ends what
+// a deactivated user has.
 type CredentialTx interface {
 	TokenByHash(ctx context.Context, hash [32]byte) (*APIToken, error)
 	Tokens(ctx context.Context, org, owner ID) ([]*APIToken, error) // newest first, revoked ones too
@@ -95,6 +96,8 @@ type CredentialTx interface {
 	InsertInvitation(ctx context.Context, i *Invitation) error
 	// UseInvitation marks it used; KindConflict when it was used before.
 	UseInvitation(ctx context.Context, hash [32]byte, at time.Time) error
+	InvitationsOf(ctx context.Context, user ID) ([]*Invitation, error) // used and expired ones too
+	DeleteInvitationsOf(ctx context.Context, user ID) error
 
 	SessionByHash(ctx context.Context, hash [32]byte) (*Session, error)
 	Sessions(ctx context.Context, user ID) ([]*Session, error) // latest seen first

@@ -83,23 +83,29 @@ func (d directory) count(subjects []Subject) int { return len(d.members(subjects
 // cycle returns the path on which a group with these members contains itself, from the group to itself; nil when it does not.
 func cycle(g *Group, members []Subject, groups map[ID]*Group) []string {
 	seen := map[ID]bool{}
-	var walk func(path []string, members []Subject) []string
-	walk = func(path []string, members []Subject) []string {
+	var walk func(name string, members []Subject) []string // the path's end first
+	walk = func(name string, members []Subject) []string {
 		for _, m := range members {
 			switch next := groups[m.ID]; {
 			case m.Kind != SubjectGroup:
 			case m.ID == g.ID:
-				return append(path, g.Name)
+				return []string{g.Name, name}
 			case next != nil && !seen[m.ID]:
 				seen[m.ID] = true
-				if found := walk(append(slices.Clip(path), next.Name), next.Members); found != nil {
-					return found
+				if found := walk(next.Name, next.Members); found != nil {
+					return append(found, name)
 				}
 			}
 		}
 		return nil
 	}
-	return walk([]string{g.Name}, members)
+	path := walk(g.Name, members)
+	slices.Reverse(path)
+	const shown = 12
+	if n := len(path) - shown; n > 0 {
+		path = slices.Replace(path, shown/2, shown/2+n, fmt.Sprintf("(%d more)", n))
+	}
+	return path
 }
 
 // projectSlugs returns the organization's project slugs by id.

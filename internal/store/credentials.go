@@ -67,16 +67,24 @@ func (x *tx) PutCredential(ctx context.Context, c *signing.Credential) error {
 	return err
 }
 
+const invitationColumns = "hash, organization_id, user_id, expires_at, used_at"
+
+func scanInvitation(s scanner) (*signing.Invitation, error) {
+	i := &signing.Invitation{}
+	return i, s.Scan(hashColumn{&i.Hash}, &i.OrganizationID, &i.UserID, timeColumn{&i.ExpiresAt}, optionalTimeColumn{&i.UsedAt})
+}
+
 func (x *tx) InvitationByHash(ctx context.Context, hash [32]byte) (*signing.Invitation, error) {
-	return one(ctx, x.q, "invitation", func(s scanner) (*signing.Invitation, error) {
-		i := &signing.Invitation{}
-		return i, s.Scan(hashColumn{&i.Hash}, &i.OrganizationID, &i.UserID, timeColumn{&i.ExpiresAt}, optionalTimeColumn{&i.UsedAt})
-	}, "SELECT hash, organization_id, user_id, expires_at, used_at FROM invitations WHERE hash = $1", hash[:])
+	return one(ctx, x.q, "invitation", scanInvitation, "SELECT "+invitationColumns+" FROM invitations WHERE hash = $1", hash[:])
+}
+
+func (x *tx) InvitationsOf(ctx context.Context, user signing.ID) ([]*signing.Invitation, error) {
+	return list(ctx, x.q, scanInvitation, "SELECT "+invitationColumns+" FROM invitations WHERE user_id = $1 ORDER BY expires_at DESC", text(user))
 }
 
 func (x *tx) InsertInvitation(ctx context.Context, i *signing.Invitation) error {
 	return x.q.insert(ctx, "This invitation exists.",
-		"INSERT INTO invitations (hash, organization_id, user_id, expires_at, used_at) VALUES ($1, $2, $3, $4, $5)",
+		"INSERT INTO invitations ("+invitationColumns+") VALUES ($1, $2, $3, $4, $5)",
 		i.Hash[:], text(i.OrganizationID), text(i.UserID), micros(i.ExpiresAt), optional(i.UsedAt))
 }
 
@@ -89,6 +97,11 @@ func (x *tx) UseInvitation(ctx context.Context, hash [32]byte, at time.Time) err
 		return err
 	}
 	return signing.Errorf(signing.KindConflict, "The invitation was used before.")
+}
+
+func (x *tx) DeleteInvitationsOf(ctx context.Context, user signing.ID) error {
+	_, err := x.q.exec(ctx, "DELETE FROM invitations WHERE user_id = $1", text(user))
+	return err
 }
 
 const sessionColumns = "hash, organization_id, user_id, created_at, last_seen_at, expires_at, user_agent, address"

@@ -133,7 +133,7 @@ func (x *tx) UpdateUser(ctx context.Context, u *signing.User) error {
 const groupColumns = "id, organization_id, name, description, created_at, version"
 
 func scanGroup(s scanner) (*signing.Group, error) {
-	g := &signing.Group{}
+	g := &signing.Group{Members: []signing.Subject{}}
 	return g, s.Scan(&g.ID, &g.OrganizationID, &g.Name, &g.Description, timeColumn{&g.CreatedAt}, &g.Version)
 }
 

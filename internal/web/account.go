@@ -2,7 +2,6 @@ package web
 
 import (
 	"cmp"
-	"encoding/hex"
 	"net/http"
 	"slices"
 	"strconv"
@@ -30,7 +29,7 @@ var accountMessages = map[string]string{
 	"session":  "The session was signed out.",
 	"sessions": "All other sessions were signed out.",
 	"added":    "The passkey was added.",
-	"removed":  "The passkey was removed.",
+	"removed":  "The passkey was removed. All other sessions were signed out.",
 	"revoked":  "The API token was revoked.",
 	"level":    "Saved: you get mail by the new level from now on.",
 }
@@ -90,27 +89,15 @@ func (x *exchange) changePassword() error {
 func (x *exchange) revokeSession() error {
 	ctx, me := x.r.Context(), x.actor.UserID
 	if x.field("session") == "others" {
-		sessions, err := x.Auth.Sessions(ctx, x.actor, me)
-		if err != nil {
+		if _, err := x.Auth.RevokeSessions(ctx, x.actor, me, auth.SessionHash(x.cookie)); err != nil {
 			return err
-		}
-		current := auth.SessionHash(x.cookie)
-		for _, s := range sessions {
-			if s.Hash == current {
-				continue
-			}
-			if err := x.Auth.RevokeSession(ctx, x.actor, me, s.Hash); err != nil && signing.KindOf(err) != signing.KindNotFound {
-				return err
-			}
 		}
 		return x.accountDone("sessions")
 	}
-	var hash [32]byte
-	raw, err := hex.DecodeString(x.field("session"))
-	if err != nil || len(raw) != len(hash) || [32]byte(raw) == hash {
+	hash, ok := auth.ParseSessionHash(x.field("session"))
+	if !ok {
 		return x.accountAgain(signing.Errorf(signing.KindConflict, "There is no such session, or it has ended."))
 	}
-	copy(hash[:], raw)
 	if err := x.Auth.RevokeSession(ctx, x.actor, me, hash); signing.KindOf(err) == signing.KindNotFound {
 		return x.accountAgain(signing.Errorf(signing.KindConflict, "There is no such session, or it has ended."))
 	} else if err != nil {
@@ -250,7 +237,7 @@ func (x *exchange) addPasskey() error {
 }
 
 func (x *exchange) removePasskey() error {
-	err := x.Auth.RemovePasskey(x.r.Context(), x.actor, x.actor.UserID, x.field("passkey"))
+	err := x.Auth.RemovePasskey(x.r.Context(), x.actor, x.actor.UserID, x.field("passkey"), auth.SessionHash(x.cookie))
 	if signing.KindOf(err) == signing.KindNotFound {
 		err = signing.Errorf(signing.KindConflict, "There is no such passkey, or it was removed.")
 	}

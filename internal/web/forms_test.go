@@ -467,7 +467,7 @@ func TestRevokedSession(t *testing.T) {
 	rita := s.browser(t, s.Rita)
 	approve := s.requestPath(s.resubmitted.ID, "Approve")
 	form := url.Values{tokenField: {rita.get(t, approve).token(t)}}
-	if err := s.auth.RevokeSession(t.Context(), s.Ada, s.Rita.UserID, [32]byte{}); err != nil {
+	if _, err := s.auth.RevokeSessions(t.Context(), s.Ada, s.Rita.UserID, [32]byte{}); err != nil {
 		t.Fatal(err)
 	}
 	rita.get(t, approve).wantRedirect(t, withQuery("/Web/SignIn", "return", approve))

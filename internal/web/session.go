@@ -15,6 +15,7 @@ import (
 const (
 	sessionCookie = "countersign"
 	visitorCookie = "countersign-visitor"
+	knownCookie   = "countersign-known" // that its user signed in in this browser before
 	themeCookie   = "countersign-theme"
 
 	tokenField  = "token"
@@ -97,7 +98,13 @@ func (x *exchange) requireMember() error {
 
 // startSession makes the browser that of a signed-in user, and sends it where it wanted to go.
 func (x *exchange) startSession(in auth.SignedIn, to string) error {
+	if x.signedIn() { // as somebody else, or before: nobody can go back to that session
+		if err := x.Auth.SignOut(x.r.Context(), x.cookie); err != nil {
+			return err
+		}
+	}
 	x.setCookie(sessionCookie, in.Cookie, in.Expires)
+	x.setCookie(knownCookie, in.Known, in.KnownUntil)
 	x.actor = in.Actor
 	if to == "" {
 		to = x.link()
@@ -107,7 +114,7 @@ func (x *exchange) startSession(in auth.SignedIn, to string) error {
 
 // client describes the browser to package auth.
 func (x *exchange) client() auth.Client {
-	return auth.Client{Address: x.r.RemoteAddr, UserAgent: x.r.UserAgent()}
+	return auth.Client{Address: x.r.RemoteAddr, UserAgent: x.r.UserAgent(), Known: x.readCookie(knownCookie)}
 }
 
 // formToken returns the token for this page's forms. Before sign-in it belongs to a random visitor cookie.

@@ -230,6 +230,10 @@ func (t *faultyTx) UseInvitation(ctx context.Context, hash [32]byte, at time.Tim
 	return t.write("UseInvitation", func() error { return t.Tx.UseInvitation(ctx, hash, at) })
 }
 
+func (t *faultyTx) DeleteInvitationsOf(ctx context.Context, user signing.ID) error {
+	return t.write("DeleteInvitationsOf", func() error { return t.Tx.DeleteInvitationsOf(ctx, user) })
+}
+
 func (t *faultyTx) InsertSession(ctx context.Context, s *signing.Session) error {
 	return t.write("InsertSession", func() error { return t.Tx.InsertSession(ctx, s) })
 }

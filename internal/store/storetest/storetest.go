@@ -317,7 +317,8 @@ func testGroups(t *testing.T, e *env) {
 	w, other := e.world("Acme"), e.world("Other")
 	org := w.Organization.ID
 	group := func(name string, members ...signing.Subject) *signing.Group {
-		return &signing.Group{ID: signing.NewID(), OrganizationID: org, Name: name, Description: "d", Members: members, CreatedAt: base}
+		return &signing.Group{ID: signing.NewID(), OrganizationID: org, Name: name, Description: "d",
+			Members: append([]signing.Subject{}, members...), CreatedAt: base}
 	}
 	nested := func(g *signing.Group) signing.Subject { return signing.Subject{Kind: signing.SubjectGroup, ID: g.ID} }
 	devs := group("Developers", subject(w.User.ID))
@@ -353,7 +354,7 @@ func testGroups(t *testing.T, e *env) {
 	e.do(func(tx signing.Tx) error { return tx.DeleteGroup(ctx, org, leads.ID) })
 	e.want(signing.KindNotFound, func(tx signing.Tx) error { return tx.DeleteGroup(ctx, org, leads.ID) })
 	e.equal(groupsOf(org), map[signing.ID]bool{devs.ID: true})
-	e.equal(get(e, func(tx signing.Tx) (*signing.Group, error) { return tx.Group(ctx, org, all.ID) }).Members, []signing.Subject(nil))
+	e.equal(get(e, func(tx signing.Tx) (*signing.Group, error) { return tx.Group(ctx, org, all.ID) }).Members, []signing.Subject{})
 }
 
 func testTrustedBuildSystems(t *testing.T, e *env) {
@@ -441,6 +442,13 @@ func testCredentials(t *testing.T, e *env) {
 	e.want(signing.KindConflict, func(tx signing.Tx) error { return tx.UseInvitation(ctx, hash(1), at(time.Minute)) })
 	i.UsedAt = pointer(at(time.Second))
 	e.equal(get(e, func(tx signing.Tx) (*signing.Invitation, error) { return tx.InvitationByHash(ctx, hash(1)) }), i)
+	invitations := func(tx signing.Tx) ([]*signing.Invitation, error) { return tx.InvitationsOf(ctx, w.User.ID) }
+	e.equal(get(e, invitations), []*signing.Invitation{i})
+	e.do(func(tx signing.Tx) error { return tx.DeleteInvitationsOf(ctx, signing.NewID()) })
+	e.want(signing.KindConflict, func(tx signing.Tx) error { return tx.UseInvitation(ctx, hash(1), base) })
+	e.do(func(tx signing.Tx) error { return tx.DeleteInvitationsOf(ctx, w.User.ID) })
+	e.equal(get(e, invitations), []*signing.Invitation(nil))
+	e.want(signing.KindNotFound, func(tx signing.Tx) error { return tx.UseInvitation(ctx, hash(1), base) })
 }
 
 func testSessions(t *testing.T, e *env) {
