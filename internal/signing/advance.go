@@ -637,3 +637,22 @@ func (s *Service) release(ctx context.Context, j *job, delay time.Duration) erro
 	}
 	return err
 }
+
+// SweepEvery is how often Sweep is to be called when NextDue names no earlier time.
+const SweepEvery = 5 * time.Second
+
+// NextDue returns when Sweep has something to do next, if that is within SweepEvery; else the zero time.
+func (s *Service) NextDue(ctx context.Context) (at time.Time, err error) {
+	err = s.store.View(ctx, func(tx Tx) error {
+		keys, err := tx.DueRequests(ctx, s.now().Add(SweepEvery), 1)
+		if err != nil || len(keys) == 0 {
+			return err
+		}
+		r, err := tx.Request(ctx, keys[0].OrganizationID, keys[0].ID)
+		if err == nil && r.WakeAt != nil {
+			at = *r.WakeAt
+		}
+		return err
+	})
+	return at, err
+}

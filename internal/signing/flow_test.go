@@ -2,6 +2,7 @@ package signing_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/countersign-dev/countersign/artifact/authenticode"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/signing"
+	"github.com/countersign-dev/countersign/internal/store"
 )
 
 func (w *world) eventsUnchecked(t *testing.T, object signing.ID) []string {
@@ -373,6 +375,67 @@ func TestCancel(t *testing.T) {
 	}
 	if got := w.events(t, timed.ID); got[len(got)-1] != "Canceled" {
 		t.Errorf("audit entries %v", got)
+	}
+}
+
+// TestNextDue: whoever sweeps learns of a cancellation timeout that passes before the next sweep.
+func TestNextDue(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	nextDue := func() time.Time {
+		t.Helper()
+		at, err := w.NextDue(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	r := w.submit(t, "release-signing", func(s *signing.Submission) { s.CancellationTimeout = 12 * time.Second })
+	w.advance(t, r.ID)
+	if got := nextDue(); !got.IsZero() {
+		t.Errorf("12 s before: %v", got)
+	}
+	w.clock.advance(8 * time.Second)
+	if got := nextDue(); !got.Equal(*r.CancelAt) {
+		t.Errorf("4 s before: %v, want %v", got, r.CancelAt)
+	}
+	w.clock.advance(4 * time.Second)
+	if err := w.Sweep(t.Context()); err != nil || w.status(t, r.ID).Workflow != signing.WorkflowCanceled || !nextDue().IsZero() {
+		t.Errorf("when it is due: %s, then %v, %v", w.status(t, r.ID).Workflow, nextDue(), err)
+	}
+}
+
+// TestShortTimeout: a job cancels what times out before a sweep can learn of it.
+func TestShortTimeout(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *signing.Config) { c.Clock = nil })
+	r, err := w.submitLate(t, func(s *signing.Submission) {
+		s.Upload, s.CancellationTimeout = &signing.Upload{FileName: "never.exe"}, time.Second
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	advanced := make(chan error, 10)
+	q, err := store.NewQueue(w.db, func(ctx context.Context, job store.Job) error {
+		err := w.Advance(ctx, job.Subject)
+		advanced <- err
+		return err
+	}, store.QueueConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- q.Run(ctx) }()
+	if err := <-advanced; err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := w.status(t, r.ID); got.Workflow != signing.WorkflowCanceled || got.FinalAt.Before(*r.CancelAt) {
+		t.Errorf("%s at %v, due at %v", got.Workflow, got.FinalAt, r.CancelAt)
 	}
 }
 

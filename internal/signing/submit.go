@@ -233,6 +233,11 @@ func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request,
 			return err
 		}
 	}
+	if r.CancelAt != nil && r.CancelAt.Sub(r.CreatedAt) <= SweepEvery { // the sweep may not look before
+		if err := tx.EnqueueAdvance(ctx, r.ID, *r.CancelAt); err != nil {
+			return err
+		}
+	}
 	data := submittedData(r, t, by)
 	if r.Failure != nil {
 		if err := s.announce(ctx, tx, r, EventFailed, a, ""); err != nil {

@@ -150,7 +150,7 @@ func insertOnly(logger *slog.Logger) *river.Config {
 	return &river.Config{Logger: quiet(logger), MaxAttempts: jobAttempts, FetchCooldown: fetchPause}
 }
 
-// EnqueueAdvance implements signing.JobTx. A job for a later time may start up to five seconds late.
+// EnqueueAdvance implements signing.JobTx. A job for a later time may start half a second late.
 func (x *tx) EnqueueAdvance(ctx context.Context, request signing.ID, notBefore time.Time) error {
 	return x.enqueue(ctx, jobArgs{Do: Advance, Subject: text(request)}, notBefore)
 }
@@ -166,6 +166,13 @@ func (x *tx) enqueue(ctx context.Context, job jobArgs, notBefore time.Time) erro
 	}
 	if err := x.t.enqueue(ctx, job, notBefore); err != nil {
 		return x.q.fail(err)
+	}
+	if !notBefore.IsZero() {
+		// Workers take what is available once its time has come. What is merely scheduled waits for River's scheduler, too,
+		// which looks every five seconds.
+		if _, err := x.q.exec(ctx, "UPDATE river_job SET state = 'available' WHERE state = 'scheduled'"); err != nil {
+			return err
+		}
 	}
 	x.enqueued = true
 	return nil

@@ -124,6 +124,30 @@ func TestQueue(t *testing.T) {
 	})
 }
 
+// TestDelayedJobs checks that jobs for later times start when these have come: none earlier, and none as late as River's
+// scheduler would start it, which first looks when the queue starts and then every five seconds.
+func TestDelayedJobs(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, db *store.DB) {
+		began := make(chan signing.ID, 10)
+		run(t, db, 2, func(_ context.Context, job store.Job) error { began <- job.Subject; return nil })
+		first := signing.NewID()
+		enqueue(t, db, time.Time{}, first)
+		next(t, began)
+		for _, delay := range []time.Duration{1500 * time.Millisecond, 300 * time.Millisecond, 1100 * time.Millisecond} {
+			id, due := signing.NewID(), time.Now().Add(delay)
+			enqueue(t, db, due, id)
+			if n, err := store.Raw(context.Background(), db, "SELECT CAST(count(*) AS TEXT) FROM river_job WHERE state = 'scheduled'"); err != nil || n[0] != "0" {
+				t.Errorf("%s jobs wait for River's scheduler (%v)", n, err)
+			}
+			if got := next(t, began); got != id || time.Now().Before(due) {
+				t.Errorf("got %s at %s, due at %s", got, time.Now(), due)
+			}
+			t.Logf("%s late", time.Since(due))
+		}
+	})
+}
+
 // TestQueueStop checks that a queue that stops lets running jobs finish, and that what it did not begin is run later.
 func TestQueueStop(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,8 @@ type Domain interface {
 	Advance(ctx context.Context, request signing.ID) error
 	Deliver(ctx context.Context, delivery signing.ID) error
 	Sweep(ctx context.Context) error
+	// NextDue returns when Sweep has something to do next, if it can tell; else the zero time.
+	NextDue(ctx context.Context) (time.Time, error)
 	Retain(ctx context.Context) error
 }
 
@@ -30,7 +32,8 @@ const (
 type Worker struct {
 	Domain Domain
 	Log    *slog.Logger
-	// SweepEvery and RetainEvery are the pauses between two runs; 0 is 5 seconds and 1 hour.
+	// SweepEvery and RetainEvery are the pauses between two runs; 0 is signing.SweepEvery and 1 hour. A sweep comes earlier
+	// when something is due.
 	SweepEvery, RetainEvery time.Duration
 }
 
@@ -49,13 +52,16 @@ func (w *Worker) Handle(ctx context.Context, kind string, subject signing.ID) er
 // Run sweeps until ctx ends, and then waits for a run in progress.
 func (w *Worker) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	wg.Go(func() { w.every(ctx, "sweep", or(w.SweepEvery, 5*time.Second), w.Domain.Sweep) })
-	wg.Go(func() { w.every(ctx, "retention", or(w.RetainEvery, time.Hour), w.Domain.Retain) })
+	wg.Go(func() { w.every(ctx, "sweep", or(w.SweepEvery, signing.SweepEvery), w.Domain.Sweep, w.Domain.NextDue) })
+	wg.Go(func() { w.every(ctx, "retention", or(w.RetainEvery, time.Hour), w.Domain.Retain, nil) })
 	wg.Wait()
 }
 
-// every calls fn at once and then after each pause, until ctx ends.
-func (w *Worker) every(ctx context.Context, name string, pause time.Duration, fn func(context.Context) error) {
+// leastPause bounds how often the database is asked, whatever is due.
+const leastPause = 50 * time.Millisecond
+
+// every calls fn at once and then after each pause, which ends early when something is due, until ctx ends.
+func (w *Worker) every(ctx context.Context, name string, pause time.Duration, fn func(context.Context) error, nextDue func(context.Context) (time.Time, error)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -64,10 +70,19 @@ func (w *Worker) every(ctx context.Context, name string, pause time.Duration, fn
 			return
 		case <-timer.C:
 		}
-		if err := fn(ctx); err != nil && ctx.Err() == nil {
+		var due time.Time
+		err := fn(ctx)
+		if err == nil && nextDue != nil {
+			due, err = nextDue(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			w.Log.Error("background work failed; it runs again later", "work", name, "error", err)
 		}
-		timer.Reset(pause)
+		if err != nil || due.IsZero() {
+			timer.Reset(pause)
+		} else {
+			timer.Reset(min(pause, max(time.Until(due), leastPause)))
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -19,6 +20,9 @@ type fake struct {
 	sweeps    int
 	retains   int
 	err       error
+	due       []time.Duration // what is due, counted from the bubble's start; a sweep does what is
+	start     time.Time
+	swept     []time.Duration
 }
 
 func (f *fake) Advance(_ context.Context, id signing.ID) error {
@@ -31,7 +35,21 @@ func (f *fake) Deliver(_ context.Context, id signing.ID) error {
 	return f.err
 }
 
-func (f *fake) Sweep(context.Context) error  { f.sweeps++; return f.err }
+func (f *fake) Sweep(context.Context) error {
+	f.sweeps++
+	now := time.Since(f.start)
+	f.swept = append(f.swept, now)
+	f.due = slices.DeleteFunc(f.due, func(d time.Duration) bool { return d <= now })
+	return f.err
+}
+
+func (f *fake) NextDue(context.Context) (time.Time, error) {
+	if len(f.due) == 0 {
+		return time.Time{}, nil
+	}
+	return f.start.Add(slices.Min(f.due)), nil
+}
+
 func (f *fake) Retain(context.Context) error { f.retains++; return nil }
 
 func TestRunRepeatsAndSurvivesErrors(t *testing.T) {
@@ -52,6 +70,26 @@ func TestRunRepeatsAndSurvivesErrors(t *testing.T) {
 		<-done
 		if got := strings.Count(log.String(), "database is away"); got != 11 {
 			t.Errorf("%d failures were logged, want 11", got)
+		}
+	})
+}
+
+// TestSweepsWhenDue: what is due before the pause is over is not late, and nothing makes the sweeps come without pause.
+func TestSweepsWhenDue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{start: time.Now(), due: []time.Duration{1200 * time.Millisecond, 1210 * time.Millisecond, 7 * time.Second}}
+		w := &Worker{Domain: f, Log: slog.New(slog.DiscardHandler)}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { w.Run(ctx); close(done) }()
+		time.Sleep(13 * time.Second)
+		synctest.Wait()
+		cancel()
+		<-done
+		want := []time.Duration{0, 1200 * time.Millisecond, 1250 * time.Millisecond, 6250 * time.Millisecond, 7 * time.Second, 12 * time.Second}
+		if !slices.Equal(f.swept, want) {
+			t.Errorf("swept at %v, want %v", f.swept, want)
 		}
 	})
 }
