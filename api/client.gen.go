@@ -381,8 +381,9 @@ type ClientInterface interface {
 
 	// UploadX509CertificateWithBody Upload the issued certificate or a renewed chain
 	//
-	// Accepts PEM (one or several certificates), DER, or PKCS#7. The leaf must belong to the stored key; the certificates may come
-	// in any order.
+	// Accepts PEM (one or several certificates), DER, or PKCS#7. The leaf must belong to the stored key and be for code signing;
+	// the certificates may come in any order. Missing issuers are taken from the organization's other chains. Nothing is fetched
+	// from the addresses in the certificates: `warnings` says when the chain is incomplete.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1969,8 +1970,9 @@ func (c *Client) EditCertificate(ctx context.Context, organizationID Organizatio
 
 // UploadX509CertificateWithBody Upload the issued certificate or a renewed chain
 //
-// Accepts PEM (one or several certificates), DER, or PKCS#7. The leaf must belong to the stored key; the certificates may come
-// in any order.
+// Accepts PEM (one or several certificates), DER, or PKCS#7. The leaf must belong to the stored key and be for code signing;
+// the certificates may come in any order. Missing issuers are taken from the organization's other chains. Nothing is fetched
+// from the addresses in the certificates: `warnings` says when the chain is incomplete.
 //
 // Takes any type of body and a specified content type.
 //
@@ -10232,8 +10234,9 @@ type ClientWithResponsesInterface interface {
 
 	// UploadX509CertificateWithBodyWithResponse Upload the issued certificate or a renewed chain
 	//
-	// Accepts PEM (one or several certificates), DER, or PKCS#7. The leaf must belong to the stored key; the certificates may come
-	// in any order.
+	// Accepts PEM (one or several certificates), DER, or PKCS#7. The leaf must belong to the stored key and be for code signing;
+	// the certificates may come in any order. Missing issuers are taken from the organization's other chains. Nothing is fetched
+	// from the addresses in the certificates: `warnings` says when the chain is incomplete.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -17206,8 +17209,9 @@ func (c *ClientWithResponses) EditCertificateWithResponse(ctx context.Context, o
 
 // UploadX509CertificateWithBodyWithResponse Upload the issued certificate or a renewed chain
 //
-// Accepts PEM (one or several certificates), DER, or PKCS#7. The leaf must belong to the stored key; the certificates may come
-// in any order.
+// Accepts PEM (one or several certificates), DER, or PKCS#7. The leaf must belong to the stored key and be for code signing;
+// the certificates may come in any order. Missing issuers are taken from the organization's other chains. Nothing is fetched
+// from the addresses in the certificates: `warnings` says when the chain is incomplete.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //

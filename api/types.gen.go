@@ -529,6 +529,9 @@ type Certificate struct {
 	// Version Rises with every change.
 	Version int `json:"version"`
 
+	// Warnings What else is questionable about signing code with it, such as a short key or an incomplete chain.
+	Warnings []string `json:"warnings,omitempty,omitzero"`
+
 	// X509CertificateChain DER, base64, from the certificate up.
 	X509CertificateChain []string `json:"x509CertificateChain,omitempty,omitzero"`
 

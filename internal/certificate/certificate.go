@@ -123,6 +123,20 @@ func issued(issuer, certificate *x509.Certificate) bool {
 	return err == nil || errors.As(err, &insecure)
 }
 
+// CheckUsage returns an error unless a certificate may sign code: its extended key
+// usage, where it has one, names codeSigning or any, and its key usage, where it
+// has one, digitalSignature (RFC 5280 sections 4.2.1.3 and 4.2.1.12).
+func CheckUsage(certificate *x509.Certificate) error {
+	limited := len(certificate.ExtKeyUsage)+len(certificate.UnknownExtKeyUsage) > 0
+	if limited && !slices.Contains(certificate.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) && !slices.Contains(certificate.ExtKeyUsage, x509.ExtKeyUsageAny) {
+		return fmt.Errorf("certificate: the certificate of %q is not for signing code: its extended key usage does not include codeSigning; have one issued that does", certificate.Subject)
+	}
+	if certificate.KeyUsage != 0 && certificate.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
+		return fmt.Errorf("certificate: the certificate of %q is not for signing code: its key usage does not include digitalSignature; have one issued that does", certificate.Subject)
+	}
+	return nil
+}
+
 // expiryNotice is how long before its end a certificate deserves a warning.
 const expiryNotice = 30 * 24 * time.Hour
 

@@ -29,7 +29,7 @@ func certificateOf(l links, c *signing.Certificate) api.Certificate {
 		CertificateID: string(c.ID), Slug: c.Slug, Name: c.Name, Type: api.CertificateType(c.Type),
 		CreationMethod: api.CertificateCreationMethod(c.CreationMethod), IsActive: c.Active, KeyAlgorithm: c.KeyAlgorithm,
 		Subject: c.Subject, Issuer: c.Issuer, SerialNumber: c.SerialNumber, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
-		ExpiryWarning: c.ExpiryWarning(time.Now()),
+		ExpiryWarning: c.ExpiryWarning(time.Now()), Warnings: c.Warnings(time.Now()),
 		Restrictions: api.CertificateRestrictions{
 			MinimumApprovals: c.Restrictions.MinimumApprovals, SubmitterMayNotApprove: c.Restrictions.SubmitterMayNotApprove,
 			RequiresTrustedBuildSystem: c.Restrictions.RequireTrustedBuildSystem, VerifiesOriginPolicy: c.Restrictions.VerifyOrigin,

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/certificate"
@@ -75,13 +77,11 @@ func (s *Service) createWithKey(ctx context.Context, a Actor, n NewCertificate, 
 	}
 	var v validation
 	algorithm, err := certificate.ParseKeyAlgorithm(n.KeyAlgorithm)
-	if err != nil {
-		v.add("KeyAlgorithm", "%v", err)
-	} else if algorithm == certificate.Ed25519 {
-		v.add("KeyAlgorithm", "Authenticode knows no Ed25519; choose an RSA or ECDSA key.")
+	if err != nil || algorithm == certificate.Ed25519 {
+		v.add("KeyAlgorithm", "'%s' is not one of the key algorithms that sign code here: %s.", truncate(n.KeyAlgorithm, 40), signingAlgorithms())
 	}
 	if _, err := certificate.ParseSubject(n.Subject); err != nil {
-		v.add("Subject", "%v", err)
+		v.add("Subject", "%s", sentence(err))
 	}
 	if n.Validity < time.Hour || n.Validity > maxValidity {
 		v.add("Validity", "The validity must be between one hour and 30 years.")
@@ -148,6 +148,35 @@ func (v *validation) restrictions(r CertificateRestrictions) {
 	}
 }
 
+// signingAlgorithms names the key algorithms that some signing method takes: Authenticode knows no Ed25519.
+func signingAlgorithms() string {
+	var names []string
+	for _, a := range certificate.KeyAlgorithms() {
+		if a != certificate.Ed25519 {
+			names = append(names, string(a))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// sentence makes what package certificate says of a file a sentence for users.
+func sentence(err error) string {
+	text := strings.ReplaceAll(err.Error(), "certificate: ", "")
+	first, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(first)) + strings.TrimSuffix(text[size:], ".") + "."
+}
+
+// usable refuses a chain that can sign no code, now or ever.
+func (s *Service) usable(chain []*x509.Certificate) error {
+	if err := certificate.CheckUsage(chain[0]); err != nil {
+		return Invalid("CertificateFile", "%s", sentence(err))
+	}
+	if !s.now().Before(chain[0].NotAfter) {
+		return Invalid("CertificateFile", "The certificate expired on %s.", chain[0].NotAfter.Format(time.DateOnly))
+	}
+	return nil
+}
+
 // ImportPFX takes over a PKCS#12 file's private key and certificates.
 func (s *Service) ImportPFX(ctx context.Context, a Actor, n NewCertificate, pfx []byte, password string) (*Certificate, error) {
 	c, err := s.newCertificate(a, n, PfxImport)
@@ -159,20 +188,20 @@ func (s *Service) ImportPFX(ctx context.Context, a Actor, n NewCertificate, pfx 
 	}
 	content, err := certificate.ParsePFX(pfx, password)
 	if errors.Is(err, certificate.ErrWrongPassword) || errors.Is(err, certificate.ErrPasswordNeeded) {
-		return nil, Invalid("Password", "%v", err)
+		return nil, Invalid("Password", "%s", sentence(err))
 	} else if err != nil {
-		return nil, Invalid("CertificateFile", "%v", err)
+		return nil, Invalid("CertificateFile", "%s", sentence(err))
 	}
-	if len(content.Chain) == 0 {
-		return nil, Invalid("CertificateFile", "The PFX file holds a key but no certificate for it.")
+	if algorithm, err := certificate.AlgorithmOf(content.Key.Public()); err != nil || algorithm == certificate.Ed25519 {
+		return nil, Invalid("CertificateFile", "The key is %s, which is not one of the key algorithms that sign code here: %s.", algorithm, signingAlgorithms())
+	}
+	if err := s.usable(content.Chain); err != nil {
+		return nil, err
 	}
 	c.setChain(content.Chain)
-	if !s.now().Before(c.NotAfter) {
-		return nil, Invalid("CertificateFile", "The certificate expired on %s.", c.NotAfter.Format(time.DateOnly))
-	}
 	keyID, public, err := s.keys.Import(ctx, content.Key)
 	if err != nil {
-		return nil, Invalid("CertificateFile", "The key cannot be imported: %v", err)
+		return nil, fmt.Errorf("import the key: %w", err)
 	}
 	if err := s.storeWithKey(ctx, a, c, keyID, public, nil); err != nil {
 		_ = s.keys.Delete(context.WithoutCancel(ctx), keyID)
@@ -182,8 +211,8 @@ func (s *Service) ImportPFX(ctx context.Context, a Actor, n NewCertificate, pfx 
 }
 
 // UploadCertificate installs an issued certificate with its chain (PEM, DER or PKCS#7) for a certificate that Countersign
-// holds the key of: a CSR's first one, or a renewal. Missing intermediate certificates are taken from the
-// organization's other chains.
+// holds the key of: a CSR's first one, or a renewal. Missing issuers are taken from the organization's other chains; nothing
+// is fetched from the addresses in the certificates.
 func (s *Service) UploadCertificate(ctx context.Context, a Actor, slug string, file []byte) (*Certificate, error) {
 	return edit[Certificate]{
 		event:  "Certificate.Uploaded",
@@ -198,7 +227,7 @@ func (s *Service) UploadCertificate(ctx context.Context, a Actor, slug string, f
 			}
 			uploaded, err := certificate.Parse(file)
 			if err != nil {
-				return Invalid("CertificateFile", "%v", err)
+				return Invalid("CertificateFile", "%s", sentence(err))
 			}
 			public, err := publicKey(c)
 			if err != nil {
@@ -210,12 +239,12 @@ func (s *Service) UploadCertificate(ctx context.Context, a Actor, slug string, f
 			}
 			chain, err := certificate.Chain(public, uploaded, pool)
 			if err != nil {
-				return Invalid("CertificateFile", "%v", err)
+				return Invalid("CertificateFile", "%s", sentence(err))
+			}
+			if err := s.usable(chain); err != nil {
+				return err
 			}
 			c.setChain(chain)
-			if !s.now().Before(c.NotAfter) {
-				return Invalid("CertificateFile", "The certificate expired on %s.", c.NotAfter.Format(time.DateOnly))
-			}
 			return nil
 		},
 		update: func(tx Tx, c *Certificate) error {
@@ -300,6 +329,22 @@ func (c *Certificate) ExpiryWarning(now time.Time) string {
 	default:
 		return fmt.Sprintf("The certificate expires on %s, in %d days: upload a renewed one before.", day, int(left.Hours()/24))
 	}
+}
+
+// Warnings says what is questionable about signing code with the certificate, other than its expiry: a short key, an
+// incomplete chain.
+func (c *Certificate) Warnings(now time.Time) []string {
+	chain, err := parseChain(c.Chain)
+	if err != nil { // not issued yet
+		return nil
+	}
+	var texts []string
+	for _, w := range certificate.Warnings(chain, now) {
+		if w.Kind != certificate.WarnExpired && w.Kind != certificate.WarnExpiresSoon {
+			texts = append(texts, w.Message)
+		}
+	}
+	return texts
 }
 
 // CertificateEdit changes what is not nil.
