@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +17,9 @@ import (
 	"github.com/countersign-dev/countersign/internal/signing"
 )
 
-// TestMessages runs a whole server, less its listener: the approver gets mail through a mail server, the request is
-// approved and signed, its submitter gets mail, and a webhook's receiver, which fails first, is called.
+// TestMessages runs a whole server, less its listener: approvers get mail through a mail server, once more when an approval fell
+// with a change of the policy, the request is approved and signed, its submitter gets mail, and a webhook's receiver, which fails
+// first, is called.
 func TestMessages(t *testing.T) {
 	t.Parallel()
 	mails := smtptest.Start(t, func(s *smtptest.Server) { s.OffersTLS = false })
@@ -75,11 +77,15 @@ func TestMessages(t *testing.T) {
 	check(sys.signing.CreateProject(ctx, ada, signing.ProjectEdit{Slug: text("app"), Name: text("App")}))
 	check(sys.signing.CreateConfiguration(ctx, ada, "app", signing.ConfigurationEdit{Slug: text("exe"), Name: text("exe"),
 		XML: text(`<artifact-configuration xmlns="http://signpath.io/artifact-configuration/v1"><pe-file><authenticode-sign/></pe-file></artifact-configuration>`)}))
-	subject := func(u *signing.User) *[]signing.Subject {
-		return &[]signing.Subject{{Kind: signing.SubjectUser, ID: u.ID}}
+	subjects := func(users ...*signing.User) *[]signing.Subject {
+		var list []signing.Subject
+		for _, u := range users {
+			list = append(list, signing.Subject{Kind: signing.SubjectUser, ID: u.ID})
+		}
+		return &list
 	}
 	check(sys.signing.CreatePolicy(ctx, ada, "app", signing.PolicyEdit{Slug: text("release"), Name: text("Release"), CertificateSlug: text("c"),
-		Submitters: subject(admin), Approvers: subject(grace), Rules: &signing.PolicyRules{RequiredApprovals: 1}}))
+		Submitters: subjects(admin), Approvers: subjects(grace, admin), Rules: &signing.PolicyRules{RequiredApprovals: 2}}))
 	hook, _, err := sys.signing.CreateWebhook(ctx, ada, signing.WebhookEdit{Name: text("h"), URL: &receiver.URL, HeaderValue: text("Bearer xyz")})
 	check(hook, err)
 
@@ -88,14 +94,25 @@ func TestMessages(t *testing.T) {
 	r, _, err := sys.signing.Submit(ctx, ada, signing.Submission{Target: signing.Target{ProjectSlug: "app", PolicySlug: "release"}, Artifact: staged})
 	check(r, err)
 	link := "https://sign.example.com/Web/" + string(r.OrganizationID) + "/SigningRequests/" + string(r.ID)
-	if m := mails.Wait(t, 1)[0]; !strings.HasPrefix(m.To, "TO:<grace@acme.example>") || !strings.Contains(m.Data, "Subject: Approval requested: app.exe, App / Release") ||
-		!strings.Contains(strings.ReplaceAll(m.Data, "=\r\n", ""), link) {
-		t.Errorf("mail to %s:\n%s", m.To, m.Data)
+	read := 0
+	wantMail := func(subject string, to ...string) {
+		t.Helper()
+		all := mails.Wait(t, read+len(to))[read:]
+		read += len(to)
+		for _, address := range to {
+			i := slices.IndexFunc(all, func(m smtptest.Mail) bool { return strings.HasPrefix(m.To, "TO:<"+address+">") })
+			if i < 0 || !strings.Contains(all[i].Data, "Subject: "+subject+": app.exe, App / Release") || !strings.Contains(strings.ReplaceAll(all[i].Data, "=\r\n", ""), link) {
+				t.Errorf("mails to %s about %s: %+v", address, subject, all)
+			}
+		}
 	}
+	wantMail("Approval requested", "grace@acme.example", "ada@acme.example")
 	check(sys.signing.Approve(ctx, userActor(grace), r.ID, "tested"))
-	if m := mails.Wait(t, 2)[1]; !strings.HasPrefix(m.To, "TO:<ada@acme.example>") || !strings.Contains(m.Data, "Subject: Signed: app.exe, App / Release") {
-		t.Errorf("mail to %s:\n%s", m.To, m.Data)
-	}
+	check(sys.signing.EditPolicy(ctx, ada, "app", "release", signing.PolicyEdit{Rules: &signing.PolicyRules{RequiredApprovals: 2, StrictConfiguration: true}}))
+	wantMail("Approval requested again", "grace@acme.example", "ada@acme.example")
+	check(sys.signing.Approve(ctx, userActor(grace), r.ID, "tested"))
+	check(sys.signing.Approve(ctx, ada, r.ID, "tested"))
+	wantMail("Signed", "ada@acme.example")
 
 	next := func() call {
 		t.Helper()
