@@ -121,7 +121,7 @@ func detailsOf(l links, v *signing.RequestView) api.SigningRequest {
 	d.UploadLink = uploadLink(l, &v.Request)
 	if v.Origin != nil {
 		d.Origin = originOf(v.Origin)
-		if v.Origin.SettingsBlobID != "" && v.ArtifactsDeletedAt == nil {
+		if v.Origin.SettingsBlobID != "" {
 			d.Origin.BuildData.BuildSettingsFile.DownloadLink = l.signingRequest(org, id, "BuildSettingsFile")
 		}
 	}

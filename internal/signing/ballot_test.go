@@ -172,8 +172,12 @@ func TestApproversWhoLeave(t *testing.T) {
 	}
 	given("sent back", 1) // nobody is left to ask
 	active(w.Approver.UserID, true)
-	w.Approver.Groups = []signing.ID{g.ID}
 	given("she is active again", 2)
+	// Directly, too.
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Approvers: ptr([]signing.Subject{user(w.Stranger.UserID), user(w.CI.UserID)})}); err != nil {
+		t.Fatal(err)
+	}
+	given("the policy has other approvers", 1)
 }
 
 // TestDecisionRaces makes decisions at the same time, and changes of what is decided on.

@@ -83,7 +83,7 @@ func (s *Service) retainOrganization(ctx context.Context, o *Organization) error
 				continue // made meanwhile; the next run sees it
 			}
 			if d := retentionDays(o, p); d > 0 && r.FinalAt != nil && r.FinalAt.Before(now.AddDate(0, 0, -d)) {
-				if err := s.deleteArtifacts(ctx, r); err != nil {
+				if err := s.deleteArtifacts(ctx, r, d); err != nil {
 					return err
 				}
 			}
@@ -93,19 +93,26 @@ func (s *Service) retainOrganization(ctx context.Context, o *Organization) error
 
 // deleteArtifacts forgets a request's bytes first, so that nothing refers to bytes that are gone, and then removes those
 // that no other request (a resubmit) still refers to.
-func (s *Service) deleteArtifacts(ctx context.Context, r *Request) error {
+func (s *Service) deleteArtifacts(ctx context.Context, r *Request, days int) error {
 	blobs := []BlobID{r.Unsigned.BlobID, r.Signed.BlobID}
 	err := s.store.Tx(ctx, func(tx Tx) error {
 		r, err := tx.LockRequest(ctx, r.OrganizationID, r.ID)
 		if err != nil {
 			return err
 		}
+		if r.ArtifactsDeletedAt != nil {
+			return nil // another process was faster
+		}
 		now := s.now()
 		r.Unsigned.BlobID, r.Signed.BlobID, r.ArtifactsDeletedAt = "", "", &now
 		if err := tx.UpdateRequest(ctx, r); err != nil {
 			return err
 		}
-		return s.record(ctx, tx, Countersign(r.OrganizationID), "SigningRequest.ArtifactsDeleted", requestObject(r), map[string]any{"reason": "The retention time passed."})
+		data := map[string]any{"reason": fmt.Sprintf("The retention time of %d days passed.", days), "sha256": r.Unsigned.SHA256}
+		if r.Signed.SHA256 != "" {
+			data["signedSha256"] = r.Signed.SHA256
+		}
+		return s.record(ctx, tx, Countersign(r.OrganizationID), "SigningRequest.ArtifactsDeleted", requestObject(r), data)
 	})
 	if err != nil {
 		return err

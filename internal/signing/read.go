@@ -2,6 +2,7 @@ package signing
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -335,7 +336,7 @@ type Download struct {
 
 // UnsignedArtifact opens the artifact as submitted.
 func (s *Service) UnsignedArtifact(ctx context.Context, a Actor, id ID) (*Download, error) {
-	return s.download(ctx, a, id, func(r *Request) (Artifact, error) {
+	return s.artifact(ctx, a, id, func(r *Request) (Artifact, error) {
 		if r.Unsigned.BlobID == "" && r.ArtifactsDeletedAt == nil {
 			return Artifact{}, Errorf(KindInvalid, "The signing request has no artifact yet; it is %s.", r.Workflow)
 		}
@@ -345,7 +346,7 @@ func (s *Service) UnsignedArtifact(ctx context.Context, a Actor, id ID) (*Downlo
 
 // SignedArtifact opens the signed artifact. KindInvalid while there is none yet, KindNotFound when there will be none.
 func (s *Service) SignedArtifact(ctx context.Context, a Actor, id ID) (*Download, error) {
-	return s.download(ctx, a, id, func(r *Request) (Artifact, error) {
+	return s.artifact(ctx, a, id, func(r *Request) (Artifact, error) {
 		switch status := r.Workflow.Status(); {
 		case !status.Final():
 			return Artifact{}, Errorf(KindInvalid, "The signed artifact is not available yet; the signing request is %s.", r.Workflow)
@@ -356,6 +357,22 @@ func (s *Service) SignedArtifact(ctx context.Context, a Actor, id ID) (*Download
 	})
 }
 
+// deleted says why and when a request's artifacts went.
+func (r *Request) deleted() string {
+	return fmt.Sprintf("The signing request's artifacts were deleted on %s, after their retention time; their hashes are kept.", r.ArtifactsDeletedAt.UTC().Format(time.RFC1123))
+}
+
+// artifact opens one of a request's artifacts.
+func (s *Service) artifact(ctx context.Context, a Actor, id ID, pick func(*Request) (Artifact, error)) (*Download, error) {
+	return s.download(ctx, a, id, func(r *Request) (Artifact, error) {
+		file, err := pick(r)
+		if err == nil && r.ArtifactsDeletedAt != nil {
+			err = Errorf(KindGone, "%s", r.deleted())
+		}
+		return file, err
+	})
+}
+
 func (s *Service) download(ctx context.Context, a Actor, id ID, pick func(*Request) (Artifact, error)) (*Download, error) {
 	var file Artifact
 	err := s.store.View(ctx, func(tx Tx) error {
@@ -363,13 +380,8 @@ func (s *Service) download(ctx context.Context, a Actor, id ID, pick func(*Reque
 		if err != nil {
 			return err
 		}
-		if file, err = pick(r); err != nil {
-			return err
-		}
-		if r.ArtifactsDeletedAt != nil {
-			return Errorf(KindGone, "The artifact was deleted after its retention time.")
-		}
-		return nil
+		file, err = pick(r)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -381,7 +393,7 @@ func (s *Service) download(ctx context.Context, a Actor, id ID, pick func(*Reque
 	return &Download{File: file, Blob: blob}, nil
 }
 
-// BuildSettingsFile opens the build settings file that came with the origin.
+// BuildSettingsFile opens the build settings file that came with the origin. It outlives the artifacts, as the origin does.
 func (s *Service) BuildSettingsFile(ctx context.Context, a Actor, id ID) (*Download, error) {
 	return s.download(ctx, a, id, func(r *Request) (Artifact, error) {
 		if r.Origin == nil || r.Origin.SettingsBlobID == "" {

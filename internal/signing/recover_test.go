@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -268,31 +269,108 @@ func TestRetention(t *testing.T) {
 	if _, err := w.EditPolicy(ctx, w.Admin, "app", "test-signing", signing.PolicyEdit{Rules: &signing.PolicyRules{RetentionDays: 10}}); err != nil {
 		t.Fatal(err)
 	}
-	short := w.submit(t, "test-signing")
+	settings, err := w.Stage(ctx, w.CI, "Jenkinsfile", strings.NewReader("pipeline {}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	build := w.CI
+	build.TrustedBuildSystemID = w.BuildSystem
+	origin := signing.Origin{RepositoryURL: "https://github.com/acme/app", CommitID: "0123abc", SettingsFileName: "Jenkinsfile", SettingsBlobID: settings.Artifact().BlobID}
+	short := w.submitAs(t, build, "test-signing", func(s *signing.Submission) { s.Origin = &origin })
 	w.advance(t, short.ID)
+	canceled := w.submit(t, "test-signing")
+	if _, err := w.Cancel(ctx, w.CI, canceled.ID, ""); err != nil {
+		t.Fatal(err)
+	}
 	long, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: short.ID, PolicySlug: "release-signing"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.advance(t, long.ID)
 	orphan := w.stage(t, w.CI) // an upload that no request refers to
-	w.clock.advance(11 * 24 * time.Hour)
-	if err := w.Retain(ctx); err != nil {
-		t.Fatal(err)
+	gone := func(when string, id signing.ID) {
+		t.Helper()
+		for _, open := range []func(context.Context, signing.Actor, signing.ID) (*signing.Download, error){w.UnsignedArtifact, w.SignedArtifact} {
+			_, err := open(ctx, w.CI, id)
+			if signing.KindOf(err) == signing.KindNotFound && w.status(t, id).Workflow != signing.WorkflowCompleted {
+				continue // there never was one
+			}
+			wantKind(t, err, signing.KindGone)
+			if err != nil && !strings.Contains(err.Error(), w.status(t, id).ArtifactsDeletedAt.Format(time.RFC1123)) {
+				t.Errorf("%s: %v does not say when", when, err)
+			}
+		}
 	}
-	_, err = w.SignedArtifact(ctx, w.CI, short.ID)
-	wantKind(t, err, signing.KindGone)
+	kept := func(when string, id signing.ID) {
+		t.Helper()
+		d, err := w.UnsignedArtifact(ctx, w.CI, id)
+		if err == nil {
+			_, err = io.Copy(io.Discard, io.NewSectionReader(d.Blob, 0, d.Blob.Size()))
+			err = errors.Join(err, d.Blob.Close())
+		}
+		if err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	retain := func() {
+		t.Helper()
+		other, err := w.another()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for _, s := range []*signing.Service{w.Service, other} { // two processes do it at the same time
+			wg.Go(func() {
+				if err := s.Retain(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	w.clock.advance(9 * 24 * time.Hour)
+	retain()
+	kept("before its time", short.ID)
+	w.clock.advance(2 * 24 * time.Hour)
+	retain()
+	gone("after its time", short.ID)
+	gone("canceled", canceled.ID)
+	kept("of a request that still waits", long.ID)
 	_, err = w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: short.ID, PolicySlug: "release-signing"})
 	wantKind(t, err, signing.KindInvalid)
+	if err == nil || !strings.Contains(err.Error(), "deleted on "+w.status(t, short.ID).ArtifactsDeletedAt.Format(time.RFC1123)) {
+		t.Errorf("resubmit: %v", err)
+	}
 	if r := w.status(t, short.ID); r.Unsigned.SHA256 == "" || r.Signed.SHA256 == "" || r.ArtifactsDeletedAt == nil {
 		t.Errorf("hashes went with the bytes: %+v", r)
 	}
-	// The pending resubmit still refers to the same bytes.
-	if d, err := w.UnsignedArtifact(ctx, w.CI, long.ID); err != nil {
-		t.Errorf("the resubmit lost its artifact: %v", err)
+	if n := count(w.events(t, short.ID), "ArtifactsDeleted"); n != 1 {
+		t.Errorf("%d audit entries", n)
+	}
+	if d, err := w.BuildSettingsFile(ctx, w.CI, short.ID); err != nil {
+		t.Errorf("the origin lost its build settings: %v", err)
 	} else if err := d.Blob.Close(); err != nil {
 		t.Error(err)
 	}
 	_, err = w.blobs.Open(ctx, orphan.Artifact().BlobID)
+	wantKind(t, err, signing.KindNotFound)
+
+	// The resubmit is signed from the bytes that it shares; the organization's retention time then ends these, too.
+	if _, err := w.Approve(ctx, w.Approver, long.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.advance(t, long.ID); got.Workflow != signing.WorkflowCompleted {
+		t.Fatalf("%s, %+v", got.Workflow, got.Failure)
+	}
+	w.clock.advance(1000 * 24 * time.Hour)
+	retain()
+	kept("without a retention time", long.ID)
+	if _, err := w.EditOrganization(ctx, w.Admin, signing.OrganizationEdit{Settings: &signing.OrganizationSettings{RetentionDays: 999}}); err != nil {
+		t.Fatal(err)
+	}
+	shared := w.status(t, long.ID).Unsigned.BlobID
+	retain()
+	gone("after the organization's time", long.ID)
+	_, err = w.blobs.Open(ctx, shared)
 	wantKind(t, err, signing.KindNotFound)
 }

@@ -652,7 +652,7 @@ func (s *Service) resolveResubmit(ctx context.Context, tx Tx, a Actor, re Resubm
 	case status != Completed && !(status == Failed && re.CurrentSettings):
 		v.add("OriginalSigningRequestId", "Only a completed signing request can be resubmitted; this one is %s.", status)
 	case original.ArtifactsDeletedAt != nil:
-		v.add("OriginalSigningRequestId", "The signing request's artifact was deleted after its retention time; submit it anew.")
+		v.add("OriginalSigningRequestId", "%s Submit the artifact anew.", original.deleted())
 	case original.Unsigned.BlobID == "":
 		v.add("OriginalSigningRequestId", "The signing request's artifact never arrived; submit it anew.")
 	}
