@@ -3,12 +3,15 @@
 //	floor copy IN OUT     hash, checksum and write a file in one pass
 //	floor keys KEY COUNT  COUNT signatures with a private key (PEM, PKCS#8) on all processors, of digests in memory
 //	floor commits COUNT   COUNT appends of 4 KiB to a new file in the working directory, each made durable
+//	floor answers STATUS DETAILS  answer HTTP requests with a file, at the address that it prints, until standard input
+//	                      ends: with the first file where a path ends in /Status
 //	floor run PROGRAM...  run a program with its arguments and print what it took: wall and processor time in
 //	                      nanoseconds, peak memory in bytes. A process's peak begins with that of the process that
 //	                      starts it, so a small one has to.
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto"
 	"crypto/rand"
@@ -18,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -43,10 +47,12 @@ func run(args []string) error {
 		return keys(args[1], args[2])
 	case len(args) == 2 && args[0] == "commits":
 		return commits(args[1])
+	case len(args) == 3 && args[0] == "answers":
+		return answers(args[1], args[2])
 	case len(args) > 1 && args[0] == "run":
 		return measure(args[1:])
 	}
-	return errors.New("usage: floor copy IN OUT | keys KEY COUNT | commits COUNT | run PROGRAM [ARGUMENTS]")
+	return errors.New("usage: floor copy IN OUT | keys KEY COUNT | commits COUNT | answers STATUS DETAILS | run PROGRAM [ARGUMENTS]")
 }
 
 // pass reads a file once: what is read is hashed (SHA-256), summed up as the PE checksum is, and written.
@@ -126,6 +132,60 @@ func keys(path, count string) error {
 	wg.Wait()
 	close(errs)
 	return <-errs
+}
+
+// answers knows of HTTP (RFC 9112) only that requests without a body end with an empty line.
+func answers(statusFile, detailsFile string) error {
+	status, err := ready(statusFile)
+	if err != nil {
+		return err
+	}
+	details, err := ready(detailsFile)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go answer(c, status, details)
+		}
+	}()
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return errors.Join(err, l.Close())
+}
+
+// ready returns an answer with a file.
+func ready(path string) ([]byte, error) {
+	body, err := os.ReadFile(path)
+	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
+	return append([]byte(head), body...), err
+}
+
+func answer(c net.Conn, status, details []byte) {
+	defer c.Close()
+	text := details
+	for lines := bufio.NewReader(c); ; {
+		line, err := lines.ReadSlice('\n')
+		switch {
+		case err != nil:
+			return
+		case bytes.Contains(line, []byte("/Status HTTP/")):
+			text = status
+		case len(line) == len("\r\n"):
+			if _, err := c.Write(text); err != nil {
+				return
+			}
+			text = details
+		}
+	}
 }
 
 func commits(count string) error {
