@@ -170,7 +170,7 @@ func ready(path string) ([]byte, error) {
 }
 
 func answer(c net.Conn, status, details []byte) {
-	defer c.Close()
+	defer func() { _ = c.Close() }() // nothing is lost with it
 	text := details
 	for lines := bufio.NewReader(c); ; {
 		line, err := lines.ReadSlice('\n')
