@@ -88,13 +88,17 @@ func (p Policy) checkAddress(address string) error {
 	return p.checkIP(ap.Addr())
 }
 
-// special are networks that are neither public nor recognised by netip's predicates: RFC 6890 and its registry.
+// global holds the IPv6 addresses that are given out for use in the Internet (RFC 4291, section 2.4, as IANA's registry has it);
+// outside of it are the addresses that embed or translate IPv4 ones, and all that is private, local or reserved.
+var global = netip.MustParsePrefix("2000::/3")
+
+// special are networks that are neither public nor recognised by netip's predicates: RFC 6890 and its registries.
 var special = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
 	netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("198.51.100.0/24"),
-	netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("64:ff9b::/96"),
-	netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("100::/64"), netip.MustParsePrefix("2001::/23"),
-	netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("2002::/16"),
+	netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("192.88.99.0/24"),
+	netip.MustParsePrefix("2001::/23"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("2002::/16"),
+	netip.MustParsePrefix("3fff::/20"),
 }
 
 func (p Policy) checkIP(ip netip.Addr) error {
@@ -102,7 +106,7 @@ func (p Policy) checkIP(ip netip.Addr) error {
 		return nil
 	}
 	ip = ip.Unmap().WithZone("")
-	public := ip.IsGlobalUnicast() && !ip.IsPrivate() && !ip.IsLoopback() && !ip.IsLinkLocalUnicast()
+	public := ip.IsGlobalUnicast() && !ip.IsPrivate() && (ip.Is4() || global.Contains(ip))
 	for _, s := range special {
 		public = public && !s.Contains(ip)
 	}

@@ -19,6 +19,8 @@ func TestCheckIP(t *testing.T) {
 		"172.16.0.1": false, "172.32.0.1": true, "192.168.1.1": false, "169.254.169.254": false, "100.64.0.1": false,
 		"0.0.0.0": false, "255.255.255.255": false, "224.0.0.1": false, "::1": false, "::": false, "fe80::1": false, "fe80::1%eth0": false,
 		"fc00::1": false, "ff02::1": false, "::ffff:10.0.0.1": false, "::ffff:8.8.8.8": true, "64:ff9b::a00:1": false,
+		"64:ff9b::808:808": false, "64:ff9b:1::1": false, "::a00:1": false, "::7f00:1": false, "::ffff:0:10.0.0.1": false, "fec0::1": false,
+		"5f00::1": false, "3fff::1": false, "2001::1": false, "192.88.99.1": false, "::ffff:127.0.0.1": false, "::ffff:169.254.169.254": false,
 		"2002:a00:1::": false, "2001:db8::1": false, "198.18.0.1": false, "240.0.0.1": false,
 	} {
 		err := Policy{}.checkIP(netip.MustParseAddr(ip))
@@ -90,6 +92,31 @@ func TestClient(t *testing.T) {
 	}
 	if seen.Get("X-Api-Key") != "" {
 		t.Error("a redirect carried a header to another host")
+	}
+	// Where a redirect leads is checked as the first address was, and so is what a name means when it is dialed.
+	for raw, refused := range map[string]bool{
+		"https://169.254.169.254/latest/meta-data": true, "https://[::ffff:10.0.0.1]/": true, "https://localhost/": true,
+		"http://example.com/": true, "https://me:secret@example.com/": true, "https://example.com/": false,
+	} {
+		var via []*http.Request
+		for _, u := range []string{"https://ci.example/app.exe", raw} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer secret")
+			via = append(via, req)
+		}
+		if err := (Policy{}).Client(0).CheckRedirect(via[1], via[:1]); errors.Is(err, ErrRefused) != refused || !refused && (err != nil || len(via[1].Header) > 0) {
+			t.Errorf("redirect to %s: %v, with %v", raw, err, via[1].Header)
+		}
+	}
+	port := target.URL[strings.LastIndex(target.URL, ":"):]
+	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"} {
+		connection, err := (Policy{}).Client(0).Transport.(*http.Transport).DialContext(t.Context(), "tcp", host+port)
+		if !errors.Is(err, ErrRefused) {
+			t.Errorf("dial %s: %v, %v", host, connection, err)
+		}
 	}
 	for name, c := range map[string]struct {
 		policy Policy

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -118,6 +119,24 @@ func TestRetrievalLink(t *testing.T) {
 	w.advance(t, made.SigningRequestID)
 	if d := w.details(t, ciUser, made.SigningRequestID); d.Status != "Completed" || d.UnsignedArtifact.Sha256Hash != hex.EncodeToString(sum[:]) {
 		t.Errorf("retrieved: %+v", d)
+	}
+	for name, header := range map[string][]string{
+		"counted from 1": {"ArtifactRetrievalLink.HttpHeaders[1].Value", "secret", "ArtifactRetrievalLink.HttpHeaders[1].Key", "X-Token"},
+		"by name":        {"artifactRetrievalLink.httpHeaders[X-Token]", "secret"},
+	} {
+		again := decodeBody[api.SubmittedSigningRequest](t, submit(slices.Concat(link, header)...), http.StatusCreated)
+		w.advance(t, again.SigningRequestID)
+		if d := w.details(t, ciUser, again.SigningRequestID); d.Status != "Completed" {
+			t.Errorf("headers %s: %+v", name, d.Failure)
+		}
+	}
+	for _, header := range [][]string{
+		{"artifactRetrievalLink.httpHeaders[0].value", "secret"}, {"artifactRetrievalLink.httpHeaders.X-Token", "secret"},
+		{"artifactRetrievalLink.httpHeaders[0].key", "X-Token", "artifactRetrievalLink.httpHeaders[1].key", "x-token"},
+	} {
+		if p := wantProblem(t, submit(slices.Concat(link, header)...), 400); len(p.Errors["ArtifactRetrievalLink.HttpHeaders"]) == 0 || strings.Contains(fmt.Sprint(p), "secret") {
+			t.Errorf("%v: %+v", header, p)
+		}
 	}
 	refused := decodeBody[api.SubmittedSigningRequest](t, submit(link...), http.StatusCreated)
 	w.advance(t, refused.SigningRequestID)

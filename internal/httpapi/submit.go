@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"mime/multipart"
+	"net/http"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/countersign-dev/countersign/api"
@@ -223,26 +225,38 @@ func (s *service) SubmitWithArtifactRetrievalLink(ctx context.Context, r api.Sub
 	return api.SubmitWithArtifactRetrievalLink201JSONResponse{SubmittedJSONResponse: submittedResponse(ctx, request)}, nil
 }
 
-// linkHeaders reads the headers of a retrieval link, which travel as pairs of artifactRetrievalLink.httpHeaders[N].key and
-// .value, counted from 0.
+const fieldHeaders = "artifactRetrievalLink.httpHeaders"
+
+// headerField are the fields of a retrieval link's headers, in lower case: artifactRetrievalLink.httpHeaders[N].key and .value in
+// pairs, with numbers of any order, or artifactRetrievalLink.httpHeaders[NAME] with the value.
+var headerField = regexp.MustCompile(`^artifactretrievallink\.httpheaders\[([^\]]+)\](\.key|\.value|)$`)
+
+// linkHeaders reads the headers of a retrieval link. A field of headers that is none is an error: the retrieval would lack it.
 func linkHeaders(f *form) (map[string]string, error) {
-	const field = "artifactRetrievalLink.httpHeaders"
-	var headers map[string]string
-	for i := range maxParts {
-		name, value := f.text(fmt.Sprintf("%s[%d].key", field, i)), f.text(fmt.Sprintf("%s[%d].value", field, i))
-		if name == "" {
-			if value != "" {
-				return nil, signing.Invalid(pascalName(field), "The header with index %d has a value but no key.", i)
-			}
-			break
+	headers, pairs := map[string]string{}, map[string][2]string{}
+	for _, field := range sortedNames(f.fields) {
+		match := headerField.FindStringSubmatch(field)
+		switch {
+		case match == nil && strings.HasPrefix(field, strings.ToLower(fieldHeaders)):
+			return nil, signing.Invalid(pascalName(fieldHeaders), "'%s' is no field of a header: send %s[0].key and %s[0].value.", truncate(field, 100), fieldHeaders, fieldHeaders)
+		case match == nil:
+		case match[2] == "":
+			headers[http.CanonicalHeaderKey(match[1])] = f.fields[field]
+		default:
+			pair := pairs[match[1]]
+			pair[map[string]int{".key": 0, ".value": 1}[match[2]]] = f.fields[field]
+			pairs[match[1]] = pair
 		}
-		if headers == nil {
-			headers = map[string]string{}
+	}
+	for i, pair := range pairs {
+		name := pair[0]
+		if name == "" {
+			return nil, signing.Invalid(pascalName(fieldHeaders), "The header with index %s has a value but no key.", truncate(i, 100))
 		}
 		if _, twice := headers[name]; twice {
-			return nil, signing.Invalid(pascalName(field), "The header '%s' is given more than once.", truncate(name, 100))
+			return nil, signing.Invalid(pascalName(fieldHeaders), "The header '%s' is given more than once.", truncate(name, 100))
 		}
-		headers[name] = value
+		headers[name] = pair[1]
 	}
 	return headers, nil
 }

@@ -14,18 +14,22 @@ import (
 	"github.com/countersign-dev/countersign/internal/signing"
 )
 
-// timeout bounds a whole retrieval.
-const timeout = time.Hour
+// timeout bounds a whole retrieval, silence how long a server may send nothing while it lasts.
+const (
+	timeout = time.Hour
+	silence = 30 * time.Second
+)
 
 // Fetcher implements signing.Fetcher.
 type Fetcher struct {
-	policy egress.Policy
-	client *http.Client
+	policy  egress.Policy
+	client  *http.Client
+	silence time.Duration
 }
 
 // New returns a fetcher that reaches what the policy allows.
 func New(policy egress.Policy) *Fetcher {
-	return &Fetcher{policy: policy, client: policy.Client(timeout)}
+	return &Fetcher{policy: policy, client: policy.Client(timeout), silence: silence}
 }
 
 // Check parses the URL and applies the policy to it.
@@ -38,8 +42,15 @@ func (f *Fetcher) Check(raw string) error {
 }
 
 // Fetch requests the URL with the headers. The content is decompressed when the server compressed it for transport. Server
-// errors, rate limits and network errors are temporary; other answers than 200 and refusals of the policy are not.
-func (f *Fetcher) Fetch(ctx context.Context, raw string, headers map[string]string) (io.ReadCloser, error) {
+// errors, rate limits and network errors, silence among them, are temporary; other answers than 200 and refusals of the policy
+// are not.
+func (f *Fetcher) Fetch(ctx context.Context, raw string, headers map[string]string) (_ io.ReadCloser, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		if err != nil {
+			cancel()
+		}
+	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, raw, nil)
 	if err != nil {
 		return nil, &signing.FetchError{Message: "the link is not a URL"}
@@ -66,5 +77,30 @@ func (f *Fetcher) Fetch(ctx context.Context, raw string, headers map[string]stri
 			Temporary: res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusRequestTimeout,
 		}
 	}
-	return res.Body, nil
+	return &content{body: res.Body, cancel: cancel, host: host, silence: f.silence, timer: time.AfterFunc(f.silence, cancel)}, nil
+}
+
+// content is an answer's body that ends when nothing of it came for a while: workers are too few to wait for what does not come.
+type content struct {
+	body    io.ReadCloser
+	cancel  context.CancelFunc
+	host    string
+	silence time.Duration
+	timer   *time.Timer
+}
+
+// Read reads what came.
+func (c *content) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	if !c.timer.Reset(c.silence) && err != nil && !errors.Is(err, io.EOF) { // it had gone off
+		return n, &signing.FetchError{Message: fmt.Sprintf("%s sent nothing for %s", c.host, c.silence), Temporary: true}
+	}
+	return n, err
+}
+
+// Close breaks the connection off, unless everything was read.
+func (c *content) Close() error {
+	c.timer.Stop()
+	defer c.cancel()
+	return c.body.Close()
 }

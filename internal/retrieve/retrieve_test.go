@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/egress"
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -32,6 +33,14 @@ func TestFetch(t *testing.T) {
 			http.Redirect(w, r, "/loop", http.StatusFound)
 		case "/busy":
 			w.WriteHeader(http.StatusServiceUnavailable)
+		case "/silent":
+			_, _ = io.WriteString(w, "arti")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		case "/partial":
+			w.WriteHeader(http.StatusPartialContent)
+		case "/limited":
+			w.WriteHeader(http.StatusTooManyRequests)
 		case "/cut":
 			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, "arti")
@@ -54,6 +63,8 @@ func TestFetch(t *testing.T) {
 		{"without header", open, server.URL + "/private?token=hidden", nil, false, "401"},
 		{"absent", open, server.URL + "/x", nil, false, "404"},
 		{"loop", open, server.URL + "/loop", nil, false, "more than 5 redirects"},
+		{"rate limit", open, server.URL + "/limited", nil, true, "429"},
+		{"part", open, server.URL + "/partial", nil, false, "206"},
 		{"busy", open, server.URL + "/busy", nil, true, "503"},
 		{"loopback", New(egress.Policy{AllowHTTP: true}), server.URL, nil, false, "not allowed"},
 		{"plain HTTP", New(egress.Policy{AllowPrivate: true}), server.URL, nil, false, "not allowed"},
@@ -88,6 +99,19 @@ func TestFetch(t *testing.T) {
 	}
 	if _, err := io.ReadAll(content); err == nil {
 		t.Error("a content that ended early was taken as whole")
+	}
+	if err := content.Close(); err != nil {
+		t.Error(err)
+	}
+	impatient := New(egress.Policy{AllowPrivate: true, AllowHTTP: true})
+	impatient.silence = 50 * time.Millisecond
+	if content, err = impatient.Fetch(t.Context(), server.URL+"/silent", nil); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(content)
+	var fe *signing.FetchError
+	if string(raw) != "arti" || !errors.As(err, &fe) || !fe.Temporary || !strings.Contains(fe.Message, "sent nothing for 50ms") {
+		t.Errorf("of a server that falls silent: %q, %v", raw, err)
 	}
 	if err := content.Close(); err != nil {
 		t.Error(err)

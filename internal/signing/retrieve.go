@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,6 +37,12 @@ var (
 	sha256Pattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	headerName    = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$") // a token of RFC 9110, section 5.6.2
 )
+
+// transportHeaders are about the connection, not about the artifact (RFC 9110, section 7.6.1); what is sent of them is ours.
+var transportHeaders = []string{"host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive", "proxy-authorization", "proxy-connection"}
+
+// isControl reports what no header value may hold (RFC 9110, section 5.5).
+func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
 // artifactOf returns what a submission says of its artifact.
 func (s *Service) artifactOf(ctx context.Context, sub Submission) (Artifact, *Retrieval, error) {
@@ -81,10 +88,18 @@ func (s *Service) link(ctx context.Context, l *Link) (Artifact, *Retrieval, erro
 	if len(l.Headers) > maxHeaders {
 		v.add("ArtifactRetrievalLink.HttpHeaders", "There are more than %d headers.", maxHeaders)
 	}
-	for name, value := range l.Headers {
-		if !headerName.MatchString(name) || len(value) > maxHeaderValue || strings.ContainsAny(value, "\r\n\x00") {
+	seen := map[string]bool{}
+	for _, name := range sortedKeys(l.Headers) {
+		lower, value := strings.ToLower(name), l.Headers[name]
+		switch {
+		case !headerName.MatchString(name) || len(value) > maxHeaderValue || strings.ContainsFunc(value, isControl):
 			v.add("ArtifactRetrievalLink.HttpHeaders", "'%s' is not a valid header.", truncate(name, 100))
+		case slices.Contains(transportHeaders, lower):
+			v.add("ArtifactRetrievalLink.HttpHeaders", "The header '%s' cannot be set: it belongs to the connection.", name)
+		case seen[lower]:
+			v.add("ArtifactRetrievalLink.HttpHeaders", "The header '%s' is given more than once.", name)
 		}
+		seen[lower] = true
 	}
 	if err := v.err(); err != nil {
 		return Artifact{}, nil, err

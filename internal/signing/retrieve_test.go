@@ -239,7 +239,10 @@ func TestRetrievalLink(t *testing.T) {
 		for name, change := range map[string]func(*signing.Link){
 			"no URL": func(l *signing.Link) { l.URL = "" }, "other host": func(l *signing.Link) { l.URL = "https://10.0.0.1/" },
 			"no name": func(l *signing.Link) { l.FileName = "" }, "bad hash": func(l *signing.Link) { l.SHA256 = "12" },
-			"bad header": func(l *signing.Link) { l.Headers = map[string]string{"A": "b\r\nC: d"} },
+			"header twice": func(l *signing.Link) { l.Headers = map[string]string{"X-A": "1", "x-a": "2"} },
+			"host":         func(l *signing.Link) { l.Headers = map[string]string{"Host": "evil.example"} },
+			"control":      func(l *signing.Link) { l.Headers = map[string]string{"A": "b\x01"} },
+			"bad header":   func(l *signing.Link) { l.Headers = map[string]string{"A": "b\r\nC: d"} },
 		} {
 			l := link()
 			change(l)
