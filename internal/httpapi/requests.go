@@ -79,12 +79,8 @@ func (s *service) GetSigningRequest(ctx context.Context, r api.GetSigningRequest
 	if err != nil {
 		return nil, err
 	}
-	history, err := s.signing.History(ctx, actorOf(ctx), id)
-	if err != nil {
-		return nil, err
-	}
 	d := detailsOf(exchangeOf(ctx).links, v)
-	for _, h := range history {
+	for _, h := range v.History {
 		d.History = append(d.History, auditEvent(&h.Entry, h.Sequence, h.Chain))
 	}
 	return api.GetSigningRequest200JSONResponse(d), nil

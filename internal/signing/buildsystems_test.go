@@ -275,17 +275,17 @@ func TestOriginOfOthers(t *testing.T) {
 	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowCompleted || got.Origin.RepositoryURL != "https://github.com/acme/app.git" || got.Origin.BuildURL != "https://ci.example/1" {
 		t.Errorf("%s, %+v", got.Workflow, got.Origin)
 	}
-	history, err := w.History(t.Context(), w.CI, r.ID)
+	v, err := w.Request(t.Context(), w.CI, r.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, h := range history {
+	for _, h := range v.History {
 		if strings.Contains(string(h.Data), "hunter2") {
 			t.Errorf("the audit log holds a secret: %s", h.Data)
 		}
 	}
-	if !strings.Contains(string(history[0].Data), `"trustedBuildSystem":"Jenkins (jenkins)"`) {
-		t.Errorf("the audit log does not name the build system: %s", history[0].Data)
+	if !strings.Contains(string(v.History[0].Data), `"trustedBuildSystem":"Jenkins (jenkins)"`) {
+		t.Errorf("the audit log does not name the build system: %s", v.History[0].Data)
 	}
 }
 

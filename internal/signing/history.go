@@ -15,19 +15,10 @@ type HistoryEntry struct {
 // maxHistory bounds a request's history. Only approvals that fall again and again make one that long.
 const maxHistory = 1000
 
-// History returns the audit log's entries about a signing request, oldest first, at most 1000. Whoever may read the request may
-// read them; they say no more of others than the request's page does. Unknown requests, and those that the actor may not
-// read, are KindNotFound.
-func (s *Service) History(ctx context.Context, a Actor, id ID) ([]HistoryEntry, error) {
-	var leaves []audit.Leaf
-	err := s.store.View(ctx, func(tx Tx) error {
-		r, err := readable(ctx, tx, a, id, OpReadRequest)
-		if err != nil {
-			return err
-		}
-		leaves, err = tx.AuditLeaves(ctx, r.OrganizationID, AuditFilter{ObjectType: "SigningRequest", ObjectID: r.ID, Limit: maxHistory})
-		return err
-	})
+// history returns the audit log's entries about a signing request, oldest first, at most 1000. Whoever may read the request may
+// read them: they say no more of others than the request's page does.
+func history(ctx context.Context, tx Tx, r *Request) ([]HistoryEntry, error) {
+	leaves, err := tx.AuditLeaves(ctx, r.OrganizationID, AuditFilter{ObjectType: "SigningRequest", ObjectID: r.ID, Limit: maxHistory})
 	if err != nil {
 		return nil, err
 	}

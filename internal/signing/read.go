@@ -17,6 +17,7 @@ type RequestView struct {
 	GivenApprovals    int           // those that count
 	Binding           string        // what an approval now would be bound to
 	Resubmits         []*RequestRow // requests that resubmit this one and that the caller may read
+	History           []HistoryEntry
 	May               RequestPermissions
 }
 
@@ -80,6 +81,9 @@ func (s *Service) fillView(ctx context.Context, tx Tx, a Actor, sc scope, v *Req
 		v.Approvals = append(v.Approvals, ApprovalView{Approval: *d, Counts: ballot.counts(d)})
 	}
 	v.GivenApprovals = ballot.given()
+	if v.History, err = history(ctx, tx, r); err != nil {
+		return err
+	}
 	resubmits, err := tx.Resubmits(ctx, r.OrganizationID, r.ID)
 	if err != nil {
 		return err
