@@ -43,6 +43,7 @@ type generator struct {
 	users    []string // ids of users
 	hooks    []string // ids of webhooks
 	messages []string // ids of deliveries
+	spares   []string // slugs of certificates that nothing uses
 	group    string
 	ids      []string // of everything
 	wild     bool     // this request breaks rules; the others only vary what they allow
@@ -101,6 +102,16 @@ func (g *generator) settle(t testing.TB, w *world) {
 		g.messages = append(g.messages, w.newDelivery(t)) // to webhooks that nobody deletes
 	}
 	g.group = string(w.group)
+	g.spares = nil
+	for i := range 5 {
+		slug := "spare-" + strconv.Itoa(i)
+		post[api.Certificate](t, w, certificateAdmin, "/Certificates/CreateSelfSignedX509",
+			`{"slug":"`+slug+`","subject":{"commonName":"spare"},"keyAlgorithm":"ECDSA-P256"}`, http.StatusCreated)
+		if i%2 == 0 { // the keys of the others stay
+			post[api.Certificate](t, w, certificateAdmin, "/Certificates/"+slug+"/Deactivate", `{}`, http.StatusOK)
+		}
+		g.spares = append(g.spares, slug)
+	}
 }
 
 func (g *generator) list(v any) []map[string]any {
@@ -163,6 +174,8 @@ func (g *generator) text(name string, schema map[string]any) string {
 		return "2090-01-01T00:00:00Z"
 	case lower == "version": // of what was edited: 1 mostly is not the current one
 		return "0"
+	case lower == "certificateslug" && g.chance(3):
+		return pick(g, g.spares)
 	case slugs[lower] != nil:
 		return pick(g, slugs[lower])
 	case lower == "id" && !g.wild: // of a subject
@@ -202,7 +215,8 @@ func (g *generator) value(name string, schema map[string]any, depth int) any {
 		required, _ := schema["required"].([]any)
 		for _, key := range sortedNames(properties) {
 			switch {
-			case key == "allowedBranches" && !g.wild, key == "authenticodeRootsPem" && !g.wild, key == "version" && !g.wild, key == "roles" && !g.wild:
+			case key == "allowedBranches" && !g.wild, key == "authenticodeRootsPem" && !g.wild, key == "version" && !g.wild, key == "roles" && !g.wild,
+				key == "signingPolicyId" && !g.wild: // beside its slug
 			case slices.Contains(required, any(key)), strings.EqualFold(key, "keyAlgorithm"), !g.chance(3):
 				out[g.spelling(key)] = g.value(key, g.resolve(properties[key]), depth+1)
 			}
@@ -416,8 +430,8 @@ func TestRandomRequests(t *testing.T) {
 		if unreached := g.unreached(reached); len(unreached) > 0 && g.chance(4) {
 			route = pick(g, unreached)
 		}
-		if strings.HasSuffix(route.path, "/Deactivate") && g.chance(2) {
-			continue
+		for strings.HasSuffix(route.path, "/Deactivate") && g.chance(2) {
+			route = pick(g, g.routes)
 		}
 		r := g.request(w, route)
 		rec := httptest.NewRecorder()
