@@ -84,23 +84,12 @@ func (s *Service) fillView(ctx context.Context, tx Tx, a Actor, sc scope, v *Req
 	if v.History, err = history(ctx, tx, r); err != nil {
 		return err
 	}
-	resubmits, err := tx.Resubmits(ctx, r.OrganizationID, r.ID)
-	if err != nil {
-		return err
-	}
-	policies, err := tx.Policies(ctx, r.OrganizationID, PolicyFilter{ProjectID: r.ProjectID})
-	if err != nil {
-		return err
-	}
-	for _, again := range resubmits {
-		i := slices.IndexFunc(policies, func(p *Policy) bool { return p.ID == again.PolicyID })
-		if i >= 0 && allowed(a, OpReadRequest, scope{project: sc.project, policy: policies[i], request: &again.Request}) {
-			v.Resubmits = append(v.Resubmits, again)
+	again := false
+	if final { // nothing else can be resubmitted
+		if again, err = s.fillResubmits(ctx, tx, a, sc, v); err != nil {
+			return err
 		}
 	}
-	again := r.ArtifactsDeletedAt == nil && r.Unsigned.BlobID != "" && sc.project.Active && slices.ContainsFunc(policies, func(p *Policy) bool {
-		return p.Active && allowed(a, OpSubmit, scope{project: sc.project, policy: p})
-	})
 	v.May = RequestPermissions{
 		Approve:  allowed(a, OpApprove, sc) && s.undecided(a, r, sc.policy, ballot.binding, ballot.decisions) == nil,
 		Cancel:   !final && allowed(a, OpCancel, sc),
@@ -109,6 +98,28 @@ func (s *Service) fillView(ctx context.Context, tx Tx, a Actor, sc scope, v *Req
 		Retry:    r.Workflow.Status() == Failed && again,
 	}
 	return nil
+}
+
+// fillResubmits fills in the requests that resubmit a final one, and returns whether the caller may, too.
+func (s *Service) fillResubmits(ctx context.Context, tx Tx, a Actor, sc scope, v *RequestView) (may bool, err error) {
+	r := &v.Request
+	resubmits, err := tx.Resubmits(ctx, r.OrganizationID, r.ID)
+	if err != nil {
+		return false, err
+	}
+	policies, err := tx.Policies(ctx, r.OrganizationID, PolicyFilter{ProjectID: r.ProjectID})
+	if err != nil {
+		return false, err
+	}
+	for _, again := range resubmits {
+		i := slices.IndexFunc(policies, func(p *Policy) bool { return p.ID == again.PolicyID })
+		if i >= 0 && allowed(a, OpReadRequest, scope{project: sc.project, policy: policies[i], request: &again.Request}) {
+			v.Resubmits = append(v.Resubmits, again)
+		}
+	}
+	return r.ArtifactsDeletedAt == nil && r.Unsigned.BlobID != "" && sc.project.Active && slices.ContainsFunc(policies, func(p *Policy) bool {
+		return p.Active && allowed(a, OpSubmit, scope{project: sc.project, policy: p})
+	}), nil
 }
 
 // RequestStatus is the cheap status query that clients poll: one indexed read besides the permission check.
