@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -36,7 +37,7 @@ func New(policy egress.Policy) *Fetcher {
 func (f *Fetcher) Check(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return errors.New("The text is not a URL.") //nolint:staticcheck // a sentence for the submitter
+		return errors.New("the text is not a URL")
 	}
 	return f.policy.CheckURL(u)
 }
@@ -65,10 +66,7 @@ func (f *Fetcher) Fetch(ctx context.Context, raw string, headers map[string]stri
 	host := req.URL.Host // errors show no more: path and query may hold a token
 	res, err := f.client.Do(req)
 	if err != nil {
-		if inner := (*url.Error)(nil); errors.As(err, &inner) {
-			err = inner.Err
-		}
-		return nil, &signing.FetchError{Message: fmt.Sprintf("%s: %v", host, err), Temporary: !errors.Is(err, egress.ErrRefused)}
+		return nil, &signing.FetchError{Message: host + ": " + reason(err), Temporary: !errors.Is(err, egress.ErrRefused)}
 	}
 	if res.StatusCode != http.StatusOK {
 		_ = res.Body.Close()
@@ -92,10 +90,39 @@ type content struct {
 // Read reads what came.
 func (c *content) Read(p []byte) (int, error) {
 	n, err := c.body.Read(p)
-	if !c.timer.Reset(c.silence) && err != nil && !errors.Is(err, io.EOF) { // it had gone off
+	inTime := c.timer.Reset(c.silence)
+	switch {
+	case err == nil, err == io.EOF: //nolint:errorlint // readers return it unwrapped
+		return n, err
+	case !inTime:
 		return n, &signing.FetchError{Message: fmt.Sprintf("%s sent nothing for %s", c.host, c.silence), Temporary: true}
 	}
-	return n, err
+	return n, &signing.FetchError{Message: c.host + ": " + reason(err), Temporary: true}
+}
+
+// reason words why an exchange failed for whoever submitted the link: without the URL, which may hold a token, and without
+// addresses of this server's network.
+func reason(err error) string {
+	var (
+		address *url.Error
+		lookup  *net.DNSError
+		network *net.OpError
+	)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it took too long"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "the content ended early"
+	case errors.As(err, &lookup) && lookup.IsNotFound:
+		return "there is no host of this name"
+	case errors.As(err, &lookup):
+		return "the host's name could not be looked up"
+	case errors.As(err, &network):
+		return network.Err.Error()
+	case errors.As(err, &address):
+		return address.Err.Error()
+	}
+	return err.Error()
 }
 
 // Close breaks the connection off, unless everything was read.

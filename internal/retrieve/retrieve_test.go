@@ -2,10 +2,13 @@ package retrieve
 
 import (
 	"compress/gzip"
+	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +71,8 @@ func TestFetch(t *testing.T) {
 		{"busy", open, server.URL + "/busy", nil, true, "503"},
 		{"loopback", New(egress.Policy{AllowHTTP: true}), server.URL, nil, false, "not allowed"},
 		{"plain HTTP", New(egress.Policy{AllowPrivate: true}), server.URL, nil, false, "not allowed"},
-		{"nobody there", open, "http://127.0.0.1:1/", nil, true, "refused"},
+		{"nobody there", open, "http://127.0.0.1:1/", nil, true, "127.0.0.1:1: connect: connection refused"},
+		{"no such host", open, "http://nobody.invalid/", nil, true, "nobody.invalid: "},
 		{"no URL", open, "http://[", nil, false, "not a URL"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -97,8 +101,8 @@ func TestFetch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadAll(content); err == nil {
-		t.Error("a content that ended early was taken as whole")
+	if _, err := io.ReadAll(content); err == nil || !strings.HasSuffix(err.Error(), "the content ended early") {
+		t.Errorf("a content that ended early: %v", err)
 	}
 	if err := content.Close(); err != nil {
 		t.Error(err)
@@ -118,5 +122,26 @@ func TestFetch(t *testing.T) {
 	}
 	if err := open.Check("ht tp://x"); err == nil {
 		t.Error("a broken URL passed the check")
+	}
+}
+
+func TestReason(t *testing.T) {
+	t.Parallel()
+	dial := &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 5), Port: 443}, Err: errors.New("connection refused")}
+	read := &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 50000}, Err: errors.New("connection reset")}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{&url.Error{Op: "Get", URL: "https://ci.example/?token=hidden", Err: dial}, "connection refused"},
+		{&url.Error{Op: "Get", URL: "https://ci.example/?token=hidden", Err: errors.New("bad record MAC")}, "bad record MAC"},
+		{read, "connection reset"},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "x", Server: "10.0.0.53:53", IsNotFound: true}}, "there is no host of this name"},
+		{&net.DNSError{Err: "server misbehaving", Name: "x", Server: "10.0.0.53:53"}, "the host's name could not be looked up"},
+		{context.DeadlineExceeded, "it took too long"},
+	} {
+		if got := reason(c.err); got != c.want {
+			t.Errorf("%v: %q, want %q", c.err, got, c.want)
+		}
 	}
 }

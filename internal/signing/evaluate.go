@@ -244,8 +244,12 @@ func (e *evaluation) restrictions(p *Policy, c *Certificate) {
 // missing lists the rules that the certificate wants and the policy does not have.
 func (c CertificateRestrictions) missing(r PolicyRules) []string {
 	var m []string
-	if r.RequiredApprovals < c.MinimumApprovals {
-		m = append(m, fmt.Sprintf("at least %d approvals", c.MinimumApprovals))
+	switch n := c.MinimumApprovals; {
+	case r.RequiredApprovals >= n:
+	case n == 1:
+		m = append(m, "at least 1 approval")
+	default:
+		m = append(m, fmt.Sprintf("at least %d approvals", n))
 	}
 	if c.SubmitterMayNotApprove && !r.SubmitterMayNotApprove {
 		m = append(m, "submitter may not approve")

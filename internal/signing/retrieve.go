@@ -76,7 +76,7 @@ func (s *Service) link(ctx context.Context, l *Link) (Artifact, *Retrieval, erro
 	} else if len(l.URL) > maxURL {
 		v.add("ArtifactRetrievalLink.Url", "The URL has more than %d bytes.", maxURL)
 	} else if err := s.fetcher.Check(l.URL); err != nil {
-		v.add("ArtifactRetrievalLink.Url", "%v", err)
+		v.add("ArtifactRetrievalLink.Url", "The artifact cannot be retrieved from there: %v.", err)
 	}
 	if l.FileName == "" {
 		v.add("ArtifactRetrievalLink.FileName", "The artifact's file name is required.")
@@ -257,5 +257,8 @@ func retrievalFailure(err error) error {
 	if errors.As(err, &fetch) && !fetch.Temporary {
 		return &Failure{Code: "Retrieval", Message: "The artifact could not be retrieved: " + fetch.Message}
 	}
-	return &Error{Kind: KindUnavailable, Message: "The artifact could not be retrieved: " + err.Error(), cause: err}
+	if fetch != nil {
+		return &Error{Kind: KindUnavailable, Message: "The artifact could not be retrieved: " + fetch.Message, cause: err}
+	}
+	return err
 }
