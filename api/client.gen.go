@@ -195,6 +195,20 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Activate (the `ActivateCIUser` operationId).
 	ActivateCIUser(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListCIUserTokens A CI user's API tokens, newest first
+	//
+	// Revoked and expired ones too. The tokens themselves are not stored: each was shown once.
+	//
+	// Corresponds with GET /v1/{organizationId}/CIUsers/{userId}/ApiTokens (the `ListCIUserTokens` operationId).
+	ListCIUserTokens(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeCIUserToken Revoke one of a CI user's API tokens
+	//
+	// It stops working at once. Revoking a revoked one changes nothing.
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/ApiTokens/{apiTokenId}/Revoke (the `RevokeCIUserToken` operationId).
+	RevokeCIUserToken(ctx context.Context, organizationID OrganizationID, userID UserID, apiTokenID APITokenID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DeactivateCIUserWithBody Deactivate a CI user
 	//
 	// Takes any type of body and a specified content type.
@@ -463,6 +477,20 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate (the `ActivateInteractiveUser` operationId).
 	ActivateInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListInteractiveUserTokens A person's API tokens, newest first
+	//
+	// Revoked and expired ones too. The tokens themselves are not stored: each was shown once.
+	//
+	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens (the `ListInteractiveUserTokens` operationId).
+	ListInteractiveUserTokens(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeInteractiveUserToken Revoke one of a person's API tokens
+	//
+	// It stops working at once. Revoking a revoked one changes nothing.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens/{apiTokenId}/Revoke (the `RevokeInteractiveUserToken` operationId).
+	RevokeInteractiveUserToken(ctx context.Context, organizationID OrganizationID, userID UserID, apiTokenID APITokenID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DeactivateInteractiveUserWithBody Deactivate a person
 	//
 	// Takes any type of body and a specified content type.
@@ -511,6 +539,39 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite (the `ReinviteInteractiveUser` operationId).
 	ReinviteInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeInvitation Make somebody's invitation void
+	//
+	// Such as one that went to a wrong address. With what was set up before, the user still signs in. Without an open invitation the answer is 409.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeInvitation (the `RevokeInvitation` operationId).
+	RevokeInvitation(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeSessionsWithBody Sign somebody out everywhere, or everywhere else
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions (the `RevokeSessions` operationId).
+	RevokeSessionsWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeSessions Sign somebody out everywhere, or everywhere else
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions (the `RevokeSessions` operationId).
+	RevokeSessions(ctx context.Context, organizationID OrganizationID, userID UserID, body RevokeSessionsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSessions The browsers in which somebody is signed in, latest seen first
+	//
+	// For the user, and for who manages users. `Me` stands for the id of the calling user.
+	//
+	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId}/Sessions (the `ListSessions` operationId).
+	ListSessions(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeSession Sign somebody out of one browser
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Sessions/{sessionId}/Revoke (the `RevokeSession` operationId).
+	RevokeSession(ctx context.Context, organizationID OrganizationID, userID UserID, sessionID SessionID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetOrganization The organization and its rules
 	//
@@ -1544,6 +1605,40 @@ func (c *Client) ActivateCIUser(ctx context.Context, organizationID Organization
 	return c.Client.Do(req)
 }
 
+// ListCIUserTokens A CI user's API tokens, newest first
+//
+// Revoked and expired ones too. The tokens themselves are not stored: each was shown once.
+//
+// Corresponds with GET /v1/{organizationId}/CIUsers/{userId}/ApiTokens (the `ListCIUserTokens` operationId).
+func (c *Client) ListCIUserTokens(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCIUserTokensRequest(c.Server, organizationID, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeCIUserToken Revoke one of a CI user's API tokens
+//
+// It stops working at once. Revoking a revoked one changes nothing.
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/ApiTokens/{apiTokenId}/Revoke (the `RevokeCIUserToken` operationId).
+func (c *Client) RevokeCIUserToken(ctx context.Context, organizationID OrganizationID, userID UserID, apiTokenID APITokenID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeCIUserTokenRequest(c.Server, organizationID, userID, apiTokenID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DeactivateCIUserWithBody Deactivate a CI user
 //
 // Takes any type of body and a specified content type.
@@ -2172,6 +2267,40 @@ func (c *Client) ActivateInteractiveUser(ctx context.Context, organizationID Org
 	return c.Client.Do(req)
 }
 
+// ListInteractiveUserTokens A person's API tokens, newest first
+//
+// Revoked and expired ones too. The tokens themselves are not stored: each was shown once.
+//
+// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens (the `ListInteractiveUserTokens` operationId).
+func (c *Client) ListInteractiveUserTokens(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListInteractiveUserTokensRequest(c.Server, organizationID, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeInteractiveUserToken Revoke one of a person's API tokens
+//
+// It stops working at once. Revoking a revoked one changes nothing.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens/{apiTokenId}/Revoke (the `RevokeInteractiveUserToken` operationId).
+func (c *Client) RevokeInteractiveUserToken(ctx context.Context, organizationID OrganizationID, userID UserID, apiTokenID APITokenID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeInteractiveUserTokenRequest(c.Server, organizationID, userID, apiTokenID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DeactivateInteractiveUserWithBody Deactivate a person
 //
 // Takes any type of body and a specified content type.
@@ -2281,6 +2410,89 @@ func (c *Client) RegenerateInteractiveUserToken(ctx context.Context, organizatio
 // Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite (the `ReinviteInteractiveUser` operationId).
 func (c *Client) ReinviteInteractiveUser(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReinviteInteractiveUserRequest(c.Server, organizationID, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeInvitation Make somebody's invitation void
+//
+// Such as one that went to a wrong address. With what was set up before, the user still signs in. Without an open invitation the answer is 409.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeInvitation (the `RevokeInvitation` operationId).
+func (c *Client) RevokeInvitation(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeInvitationRequest(c.Server, organizationID, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeSessionsWithBody Sign somebody out everywhere, or everywhere else
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions (the `RevokeSessions` operationId).
+func (c *Client) RevokeSessionsWithBody(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeSessionsRequestWithBody(c.Server, organizationID, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeSessions Sign somebody out everywhere, or everywhere else
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions (the `RevokeSessions` operationId).
+func (c *Client) RevokeSessions(ctx context.Context, organizationID OrganizationID, userID UserID, body RevokeSessionsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeSessionsRequest(c.Server, organizationID, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSessions The browsers in which somebody is signed in, latest seen first
+//
+// For the user, and for who manages users. `Me` stands for the id of the calling user.
+//
+// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId}/Sessions (the `ListSessions` operationId).
+func (c *Client) ListSessions(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSessionsRequest(c.Server, organizationID, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeSession Sign somebody out of one browser
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Sessions/{sessionId}/Revoke (the `RevokeSession` operationId).
+func (c *Client) RevokeSession(ctx context.Context, organizationID OrganizationID, userID UserID, sessionID SessionID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeSessionRequest(c.Server, organizationID, userID, sessionID)
 	if err != nil {
 		return nil, err
 	}
@@ -5023,6 +5235,95 @@ func NewActivateCIUserRequestWithBody(server string, organizationID Organization
 	return req, nil
 }
 
+// NewListCIUserTokensRequest constructs an http.Request for the ListCIUserTokens method
+func NewListCIUserTokensRequest(server string, organizationID OrganizationID, userID UserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/CIUsers/%s/ApiTokens", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRevokeCIUserTokenRequest constructs an http.Request for the RevokeCIUserToken method
+func NewRevokeCIUserTokenRequest(server string, organizationID OrganizationID, userID UserID, apiTokenID APITokenID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "apiTokenId", apiTokenID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/CIUsers/%s/ApiTokens/%s/Revoke", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewDeactivateCIUserRequest calls the generic DeactivateCIUser builder with application/json body
 func NewDeactivateCIUserRequest(server string, organizationID OrganizationID, userID UserID, body DeactivateCIUserJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -6083,6 +6384,95 @@ func NewActivateInteractiveUserRequestWithBody(server string, organizationID Org
 	return req, nil
 }
 
+// NewListInteractiveUserTokensRequest constructs an http.Request for the ListInteractiveUserTokens method
+func NewListInteractiveUserTokensRequest(server string, organizationID OrganizationID, userID UserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/ApiTokens", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRevokeInteractiveUserTokenRequest constructs an http.Request for the RevokeInteractiveUserToken method
+func NewRevokeInteractiveUserTokenRequest(server string, organizationID OrganizationID, userID UserID, apiTokenID APITokenID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "apiTokenId", apiTokenID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/ApiTokens/%s/Revoke", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewDeactivateInteractiveUserRequest calls the generic DeactivateInteractiveUser builder with application/json body
 func NewDeactivateInteractiveUserRequest(server string, organizationID OrganizationID, userID UserID, body DeactivateInteractiveUserJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -6269,6 +6659,190 @@ func NewReinviteInteractiveUserRequest(server string, organizationID Organizatio
 	}
 
 	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/Reinvite", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRevokeInvitationRequest constructs an http.Request for the RevokeInvitation method
+func NewRevokeInvitationRequest(server string, organizationID OrganizationID, userID UserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/RevokeInvitation", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRevokeSessionsRequest calls the generic RevokeSessions builder with application/json body
+func NewRevokeSessionsRequest(server string, organizationID OrganizationID, userID UserID, body RevokeSessionsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRevokeSessionsRequestWithBody(server, organizationID, userID, "application/json", bodyReader)
+}
+
+// NewRevokeSessionsRequestWithBody constructs an http.Request for the RevokeSessions method, with any body, and a specified content type
+func NewRevokeSessionsRequestWithBody(server string, organizationID OrganizationID, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/RevokeSessions", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListSessionsRequest constructs an http.Request for the ListSessions method
+func NewListSessionsRequest(server string, organizationID OrganizationID, userID UserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/Sessions", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRevokeSessionRequest constructs an http.Request for the RevokeSession method
+func NewRevokeSessionRequest(server string, organizationID OrganizationID, userID UserID, sessionID SessionID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organizationId", organizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "sessionId", sessionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/%s/InteractiveUsers/%s/Sessions/%s/Revoke", pathParam0, pathParam1, pathParam2)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -10042,6 +10616,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/Activate (the `ActivateCIUser` operationId).
 	ActivateCIUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateCIUserJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateCIUserResponse, error)
 
+	// ListCIUserTokensWithResponse A CI user's API tokens, newest first
+	//
+	// Revoked and expired ones too. The tokens themselves are not stored: each was shown once.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/CIUsers/{userId}/ApiTokens (the `ListCIUserTokens` operationId).
+	ListCIUserTokensWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*ListCIUserTokensResponse, error)
+
+	// RevokeCIUserTokenWithResponse Revoke one of a CI user's API tokens
+	//
+	// It stops working at once. Revoking a revoked one changes nothing.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/ApiTokens/{apiTokenId}/Revoke (the `RevokeCIUserToken` operationId).
+	RevokeCIUserTokenWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, apiTokenID APITokenID, reqEditors ...RequestEditorFn) (*RevokeCIUserTokenResponse, error)
+
 	// DeactivateCIUserWithBodyWithResponse Deactivate a CI user
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -10326,6 +10918,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate (the `ActivateInteractiveUser` operationId).
 	ActivateInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body ActivateInteractiveUserJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateInteractiveUserResponse, error)
 
+	// ListInteractiveUserTokensWithResponse A person's API tokens, newest first
+	//
+	// Revoked and expired ones too. The tokens themselves are not stored: each was shown once.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens (the `ListInteractiveUserTokens` operationId).
+	ListInteractiveUserTokensWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*ListInteractiveUserTokensResponse, error)
+
+	// RevokeInteractiveUserTokenWithResponse Revoke one of a person's API tokens
+	//
+	// It stops working at once. Revoking a revoked one changes nothing.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens/{apiTokenId}/Revoke (the `RevokeInteractiveUserToken` operationId).
+	RevokeInteractiveUserTokenWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, apiTokenID APITokenID, reqEditors ...RequestEditorFn) (*RevokeInteractiveUserTokenResponse, error)
+
 	// DeactivateInteractiveUserWithBodyWithResponse Deactivate a person
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -10376,6 +10986,45 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite (the `ReinviteInteractiveUser` operationId).
 	ReinviteInteractiveUserWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*ReinviteInteractiveUserResponse, error)
+
+	// RevokeInvitationWithResponse Make somebody's invitation void
+	//
+	// Such as one that went to a wrong address. With what was set up before, the user still signs in. Without an open invitation the answer is 409.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeInvitation (the `RevokeInvitation` operationId).
+	RevokeInvitationWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*RevokeInvitationResponse, error)
+
+	// RevokeSessionsWithBodyWithResponse Sign somebody out everywhere, or everywhere else
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions (the `RevokeSessions` operationId).
+	RevokeSessionsWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeSessionsResponse, error)
+
+	// RevokeSessionsWithResponse Sign somebody out everywhere, or everywhere else
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions (the `RevokeSessions` operationId).
+	RevokeSessionsWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body RevokeSessionsJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeSessionsResponse, error)
+
+	// ListSessionsWithResponse The browsers in which somebody is signed in, latest seen first
+	//
+	// For the user, and for who manages users. `Me` stands for the id of the calling user.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId}/Sessions (the `ListSessions` operationId).
+	ListSessionsWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*ListSessionsResponse, error)
+
+	// RevokeSessionWithResponse Sign somebody out of one browser
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Sessions/{sessionId}/Revoke (the `RevokeSession` operationId).
+	RevokeSessionWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, sessionID SessionID, reqEditors ...RequestEditorFn) (*RevokeSessionResponse, error)
 
 	// GetOrganizationWithResponse The organization and its rules
 	//
@@ -11911,6 +12560,95 @@ func (r ActivateCIUserResponse) ContentType() string {
 	return ""
 }
 
+type ListCIUserTokensResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]APIToken
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCIUserTokensResponse) GetJSON200() *[]APIToken {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCIUserTokensResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCIUserTokensResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCIUserTokensResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCIUserTokensResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCIUserTokensResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeCIUserTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeCIUserTokenResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeCIUserTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeCIUserTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeCIUserTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeCIUserTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DeactivateCIUserResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13022,6 +13760,95 @@ func (r ActivateInteractiveUserResponse) ContentType() string {
 	return ""
 }
 
+type ListInteractiveUserTokensResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]APIToken
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListInteractiveUserTokensResponse) GetJSON200() *[]APIToken {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListInteractiveUserTokensResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListInteractiveUserTokensResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListInteractiveUserTokensResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListInteractiveUserTokensResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListInteractiveUserTokensResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeInteractiveUserTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeInteractiveUserTokenResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeInteractiveUserTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeInteractiveUserTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeInteractiveUserTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeInteractiveUserTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DeactivateInteractiveUserResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13208,6 +14035,184 @@ func (r ReinviteInteractiveUserResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ReinviteInteractiveUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeInvitationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeInvitationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeInvitationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeInvitationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeInvitationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeInvitationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeSessionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RevokedSessions
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeSessionsResponse) GetJSON200() *RevokedSessions {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeSessionsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeSessionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeSessionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeSessionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeSessionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListSessionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]Session
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSessionsResponse) GetJSON200() *[]Session {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListSessionsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSessionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSessionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSessionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSessionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeSessionResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeSessionResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -16873,6 +17878,36 @@ func (c *ClientWithResponses) ActivateCIUserWithResponse(ctx context.Context, or
 	return ParseActivateCIUserResponse(rsp)
 }
 
+// ListCIUserTokensWithResponse A CI user's API tokens, newest first
+//
+// Revoked and expired ones too. The tokens themselves are not stored: each was shown once.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/CIUsers/{userId}/ApiTokens (the `ListCIUserTokens` operationId).
+func (c *ClientWithResponses) ListCIUserTokensWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*ListCIUserTokensResponse, error) {
+	rsp, err := c.ListCIUserTokens(ctx, organizationID, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCIUserTokensResponse(rsp)
+}
+
+// RevokeCIUserTokenWithResponse Revoke one of a CI user's API tokens
+//
+// It stops working at once. Revoking a revoked one changes nothing.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/CIUsers/{userId}/ApiTokens/{apiTokenId}/Revoke (the `RevokeCIUserToken` operationId).
+func (c *ClientWithResponses) RevokeCIUserTokenWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, apiTokenID APITokenID, reqEditors ...RequestEditorFn) (*RevokeCIUserTokenResponse, error) {
+	rsp, err := c.RevokeCIUserToken(ctx, organizationID, userID, apiTokenID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeCIUserTokenResponse(rsp)
+}
+
 // DeactivateCIUserWithBodyWithResponse Deactivate a CI user
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -17373,6 +18408,36 @@ func (c *ClientWithResponses) ActivateInteractiveUserWithResponse(ctx context.Co
 	return ParseActivateInteractiveUserResponse(rsp)
 }
 
+// ListInteractiveUserTokensWithResponse A person's API tokens, newest first
+//
+// Revoked and expired ones too. The tokens themselves are not stored: each was shown once.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens (the `ListInteractiveUserTokens` operationId).
+func (c *ClientWithResponses) ListInteractiveUserTokensWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*ListInteractiveUserTokensResponse, error) {
+	rsp, err := c.ListInteractiveUserTokens(ctx, organizationID, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListInteractiveUserTokensResponse(rsp)
+}
+
+// RevokeInteractiveUserTokenWithResponse Revoke one of a person's API tokens
+//
+// It stops working at once. Revoking a revoked one changes nothing.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens/{apiTokenId}/Revoke (the `RevokeInteractiveUserToken` operationId).
+func (c *ClientWithResponses) RevokeInteractiveUserTokenWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, apiTokenID APITokenID, reqEditors ...RequestEditorFn) (*RevokeInteractiveUserTokenResponse, error) {
+	rsp, err := c.RevokeInteractiveUserToken(ctx, organizationID, userID, apiTokenID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeInteractiveUserTokenResponse(rsp)
+}
+
 // DeactivateInteractiveUserWithBodyWithResponse Deactivate a person
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -17464,6 +18529,75 @@ func (c *ClientWithResponses) ReinviteInteractiveUserWithResponse(ctx context.Co
 		return nil, err
 	}
 	return ParseReinviteInteractiveUserResponse(rsp)
+}
+
+// RevokeInvitationWithResponse Make somebody's invitation void
+//
+// Such as one that went to a wrong address. With what was set up before, the user still signs in. Without an open invitation the answer is 409.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeInvitation (the `RevokeInvitation` operationId).
+func (c *ClientWithResponses) RevokeInvitationWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*RevokeInvitationResponse, error) {
+	rsp, err := c.RevokeInvitation(ctx, organizationID, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeInvitationResponse(rsp)
+}
+
+// RevokeSessionsWithBodyWithResponse Sign somebody out everywhere, or everywhere else
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions (the `RevokeSessions` operationId).
+func (c *ClientWithResponses) RevokeSessionsWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeSessionsResponse, error) {
+	rsp, err := c.RevokeSessionsWithBody(ctx, organizationID, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeSessionsResponse(rsp)
+}
+
+// RevokeSessionsWithResponse Sign somebody out everywhere, or everywhere else
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions (the `RevokeSessions` operationId).
+func (c *ClientWithResponses) RevokeSessionsWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, body RevokeSessionsJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeSessionsResponse, error) {
+	rsp, err := c.RevokeSessions(ctx, organizationID, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeSessionsResponse(rsp)
+}
+
+// ListSessionsWithResponse The browsers in which somebody is signed in, latest seen first
+//
+// For the user, and for who manages users. `Me` stands for the id of the calling user.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/{organizationId}/InteractiveUsers/{userId}/Sessions (the `ListSessions` operationId).
+func (c *ClientWithResponses) ListSessionsWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, reqEditors ...RequestEditorFn) (*ListSessionsResponse, error) {
+	rsp, err := c.ListSessions(ctx, organizationID, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSessionsResponse(rsp)
+}
+
+// RevokeSessionWithResponse Sign somebody out of one browser
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/{organizationId}/InteractiveUsers/{userId}/Sessions/{sessionId}/Revoke (the `RevokeSession` operationId).
+func (c *ClientWithResponses) RevokeSessionWithResponse(ctx context.Context, organizationID OrganizationID, userID UserID, sessionID SessionID, reqEditors ...RequestEditorFn) (*RevokeSessionResponse, error) {
+	rsp, err := c.RevokeSession(ctx, organizationID, userID, sessionID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeSessionResponse(rsp)
 }
 
 // GetOrganizationWithResponse The organization and its rules
@@ -19391,6 +20525,68 @@ func ParseActivateCIUserResponse(rsp *http.Response) (*ActivateCIUserResponse, e
 	return response, nil
 }
 
+// ParseListCIUserTokensResponse parses an HTTP response from a ListCIUserTokensWithResponse call
+func ParseListCIUserTokensResponse(rsp *http.Response) (*ListCIUserTokensResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCIUserTokensResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []APIToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRevokeCIUserTokenResponse parses an HTTP response from a RevokeCIUserTokenWithResponse call
+func ParseRevokeCIUserTokenResponse(rsp *http.Response) (*RevokeCIUserTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeCIUserTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseDeactivateCIUserResponse parses an HTTP response from a DeactivateCIUserWithResponse call
 func ParseDeactivateCIUserResponse(rsp *http.Response) (*DeactivateCIUserResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -20184,6 +21380,68 @@ func ParseActivateInteractiveUserResponse(rsp *http.Response) (*ActivateInteract
 	return response, nil
 }
 
+// ParseListInteractiveUserTokensResponse parses an HTTP response from a ListInteractiveUserTokensWithResponse call
+func ParseListInteractiveUserTokensResponse(rsp *http.Response) (*ListInteractiveUserTokensResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListInteractiveUserTokensResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []APIToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRevokeInteractiveUserTokenResponse parses an HTTP response from a RevokeInteractiveUserTokenWithResponse call
+func ParseRevokeInteractiveUserTokenResponse(rsp *http.Response) (*RevokeInteractiveUserTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeInteractiveUserTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseDeactivateInteractiveUserResponse parses an HTTP response from a DeactivateInteractiveUserWithResponse call
 func ParseDeactivateInteractiveUserResponse(rsp *http.Response) (*DeactivateInteractiveUserResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -20303,6 +21561,130 @@ func ParseReinviteInteractiveUserResponse(rsp *http.Response) (*ReinviteInteract
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRevokeInvitationResponse parses an HTTP response from a RevokeInvitationWithResponse call
+func ParseRevokeInvitationResponse(rsp *http.Response) (*RevokeInvitationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeInvitationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRevokeSessionsResponse parses an HTTP response from a RevokeSessionsWithResponse call
+func ParseRevokeSessionsResponse(rsp *http.Response) (*RevokeSessionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeSessionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RevokedSessions
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListSessionsResponse parses an HTTP response from a ListSessionsWithResponse call
+func ParseListSessionsResponse(rsp *http.Response) (*ListSessionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSessionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRevokeSessionResponse parses an HTTP response from a RevokeSessionWithResponse call
+func ParseRevokeSessionResponse(rsp *http.Response) (*RevokeSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -66,6 +66,12 @@ type ServerInterface interface {
 	// ActivateCIUser Activate a CI user
 	// (POST /v1/{organizationId}/CIUsers/{userId}/Activate)
 	ActivateCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// ListCIUserTokens A CI user's API tokens, newest first
+	// (GET /v1/{organizationId}/CIUsers/{userId}/ApiTokens)
+	ListCIUserTokens(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// RevokeCIUserToken Revoke one of a CI user's API tokens
+	// (POST /v1/{organizationId}/CIUsers/{userId}/ApiTokens/{apiTokenId}/Revoke)
+	RevokeCIUserToken(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID, apiTokenID APITokenID)
 	// DeactivateCIUser Deactivate a CI user
 	// (POST /v1/{organizationId}/CIUsers/{userId}/Deactivate)
 	DeactivateCIUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
@@ -135,6 +141,12 @@ type ServerInterface interface {
 	// ActivateInteractiveUser Activate a person
 	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate)
 	ActivateInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// ListInteractiveUserTokens A person's API tokens, newest first
+	// (GET /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens)
+	ListInteractiveUserTokens(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// RevokeInteractiveUserToken Revoke one of a person's API tokens
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens/{apiTokenId}/Revoke)
+	RevokeInteractiveUserToken(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID, apiTokenID APITokenID)
 	// DeactivateInteractiveUser Deactivate a person
 	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate)
 	DeactivateInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
@@ -147,6 +159,18 @@ type ServerInterface interface {
 	// ReinviteInteractiveUser Invite somebody again
 	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite)
 	ReinviteInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// RevokeInvitation Make somebody's invitation void
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeInvitation)
+	RevokeInvitation(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// RevokeSessions Sign somebody out everywhere, or everywhere else
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions)
+	RevokeSessions(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// ListSessions The browsers in which somebody is signed in, latest seen first
+	// (GET /v1/{organizationId}/InteractiveUsers/{userId}/Sessions)
+	ListSessions(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID)
+	// RevokeSession Sign somebody out of one browser
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Sessions/{sessionId}/Revoke)
+	RevokeSession(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID, sessionID SessionID)
 	// GetOrganization The organization and its rules
 	// (GET /v1/{organizationId}/Organization)
 	GetOrganization(w http.ResponseWriter, r *http.Request, organizationID OrganizationID)
@@ -1293,6 +1317,85 @@ func (siw *ServerInterfaceWrapper) ActivateCIUser(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// ListCIUserTokens operation middleware
+func (siw *ServerInterfaceWrapper) ListCIUserTokens(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCIUserTokens(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeCIUserToken operation middleware
+func (siw *ServerInterfaceWrapper) RevokeCIUserToken(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "apiTokenId" -------------
+	var apiTokenID APITokenID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "apiTokenId", r.PathValue("apiTokenId"), &apiTokenID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "apiTokenId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeCIUserToken(w, r, organizationID, userID, apiTokenID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DeactivateCIUser operation middleware
 func (siw *ServerInterfaceWrapper) DeactivateCIUser(w http.ResponseWriter, r *http.Request) {
 
@@ -2026,6 +2129,85 @@ func (siw *ServerInterfaceWrapper) ActivateInteractiveUser(w http.ResponseWriter
 	handler.ServeHTTP(w, r)
 }
 
+// ListInteractiveUserTokens operation middleware
+func (siw *ServerInterfaceWrapper) ListInteractiveUserTokens(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListInteractiveUserTokens(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeInteractiveUserToken operation middleware
+func (siw *ServerInterfaceWrapper) RevokeInteractiveUserToken(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "apiTokenId" -------------
+	var apiTokenID APITokenID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "apiTokenId", r.PathValue("apiTokenId"), &apiTokenID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "apiTokenId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeInteractiveUserToken(w, r, organizationID, userID, apiTokenID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DeactivateInteractiveUser operation middleware
 func (siw *ServerInterfaceWrapper) DeactivateInteractiveUser(w http.ResponseWriter, r *http.Request) {
 
@@ -2157,6 +2339,155 @@ func (siw *ServerInterfaceWrapper) ReinviteInteractiveUser(w http.ResponseWriter
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ReinviteInteractiveUser(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeInvitation operation middleware
+func (siw *ServerInterfaceWrapper) RevokeInvitation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeInvitation(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeSessions operation middleware
+func (siw *ServerInterfaceWrapper) RevokeSessions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeSessions(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListSessions operation middleware
+func (siw *ServerInterfaceWrapper) ListSessions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSessions(w, r, organizationID, userID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeSession operation middleware
+func (siw *ServerInterfaceWrapper) RevokeSession(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organizationId" -------------
+	var organizationID OrganizationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organizationId", r.PathValue("organizationId"), &organizationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organizationId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", r.PathValue("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "userId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "sessionId" -------------
+	var sessionID SessionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sessionId", r.PathValue("sessionId"), &sessionID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sessionId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeSession(w, r, organizationID, userID, sessionID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -5136,6 +5467,8 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers", wrapper.CreateCIUser)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}", wrapper.GetCIUser)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}/Activate", wrapper.ActivateCIUser)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}/ApiTokens", wrapper.ListCIUserTokens)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}/ApiTokens/{apiTokenId}/Revoke", wrapper.RevokeCIUserToken)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}/Deactivate", wrapper.DeactivateCIUser)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}/Edit", wrapper.EditCIUser)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken", wrapper.RegenerateCIUserToken)
@@ -5158,10 +5491,16 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers", wrapper.CreateInteractiveUser)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}", wrapper.GetInteractiveUser)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Activate", wrapper.ActivateInteractiveUser)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens", wrapper.ListInteractiveUserTokens)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens/{apiTokenId}/Revoke", wrapper.RevokeInteractiveUserToken)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Deactivate", wrapper.DeactivateInteractiveUser)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Edit", wrapper.EditInteractiveUser)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken", wrapper.RegenerateInteractiveUserToken)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Reinvite", wrapper.ReinviteInteractiveUser)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/RevokeInvitation", wrapper.RevokeInvitation)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions", wrapper.RevokeSessions)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Sessions", wrapper.ListSessions)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/{userId}/Sessions/{sessionId}/Revoke", wrapper.RevokeSession)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/Me", wrapper.GetMyInteractiveUser)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/{organizationId}/InteractiveUsers/Me/Edit", wrapper.EditMyInteractiveUser)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/{organizationId}/Organization", wrapper.GetOrganization)
@@ -5928,6 +6267,81 @@ type ActivateCIUserdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ActivateCIUserdefaultApplicationProblemPlusJSONResponse) VisitActivateCIUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCIUserTokensRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+}
+
+type ListCIUserTokensResponseObject interface {
+	VisitListCIUserTokensResponse(w http.ResponseWriter) error
+}
+
+type ListCIUserTokens200JSONResponse []APIToken
+
+func (response ListCIUserTokens200JSONResponse) VisitListCIUserTokensResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCIUserTokensdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCIUserTokensdefaultApplicationProblemPlusJSONResponse) VisitListCIUserTokensResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeCIUserTokenRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	APITokenID     APITokenID     `json:"apiTokenId"`
+}
+
+type RevokeCIUserTokenResponseObject interface {
+	VisitRevokeCIUserTokenResponse(w http.ResponseWriter) error
+}
+
+type RevokeCIUserToken204Response struct {
+}
+
+func (response RevokeCIUserToken204Response) VisitRevokeCIUserTokenResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RevokeCIUserTokendefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RevokeCIUserTokendefaultApplicationProblemPlusJSONResponse) VisitRevokeCIUserTokenResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6882,6 +7296,81 @@ func (response ActivateInteractiveUserdefaultApplicationProblemPlusJSONResponse)
 	return err
 }
 
+type ListInteractiveUserTokensRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+}
+
+type ListInteractiveUserTokensResponseObject interface {
+	VisitListInteractiveUserTokensResponse(w http.ResponseWriter) error
+}
+
+type ListInteractiveUserTokens200JSONResponse []APIToken
+
+func (response ListInteractiveUserTokens200JSONResponse) VisitListInteractiveUserTokensResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListInteractiveUserTokensdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListInteractiveUserTokensdefaultApplicationProblemPlusJSONResponse) VisitListInteractiveUserTokensResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeInteractiveUserTokenRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	APITokenID     APITokenID     `json:"apiTokenId"`
+}
+
+type RevokeInteractiveUserTokenResponseObject interface {
+	VisitRevokeInteractiveUserTokenResponse(w http.ResponseWriter) error
+}
+
+type RevokeInteractiveUserToken204Response struct {
+}
+
+func (response RevokeInteractiveUserToken204Response) VisitRevokeInteractiveUserTokenResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RevokeInteractiveUserTokendefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RevokeInteractiveUserTokendefaultApplicationProblemPlusJSONResponse) VisitRevokeInteractiveUserTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeactivateInteractiveUserRequestObject struct {
 	OrganizationID OrganizationID `json:"organizationId"`
 	UserID         UserID         `json:"userId"`
@@ -7034,6 +7523,156 @@ type ReinviteInteractiveUserdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ReinviteInteractiveUserdefaultApplicationProblemPlusJSONResponse) VisitReinviteInteractiveUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeInvitationRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+}
+
+type RevokeInvitationResponseObject interface {
+	VisitRevokeInvitationResponse(w http.ResponseWriter) error
+}
+
+type RevokeInvitation204Response struct {
+}
+
+func (response RevokeInvitation204Response) VisitRevokeInvitationResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RevokeInvitationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RevokeInvitationdefaultApplicationProblemPlusJSONResponse) VisitRevokeInvitationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSessionsRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	Body           *RevokeSessionsJSONRequestBody
+}
+
+type RevokeSessionsResponseObject interface {
+	VisitRevokeSessionsResponse(w http.ResponseWriter) error
+}
+
+type RevokeSessions200JSONResponse RevokedSessions
+
+func (response RevokeSessions200JSONResponse) VisitRevokeSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSessionsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RevokeSessionsdefaultApplicationProblemPlusJSONResponse) VisitRevokeSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSessionsRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+}
+
+type ListSessionsResponseObject interface {
+	VisitListSessionsResponse(w http.ResponseWriter) error
+}
+
+type ListSessions200JSONResponse []Session
+
+func (response ListSessions200JSONResponse) VisitListSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSessionsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSessionsdefaultApplicationProblemPlusJSONResponse) VisitListSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSessionRequestObject struct {
+	OrganizationID OrganizationID `json:"organizationId"`
+	UserID         UserID         `json:"userId"`
+	SessionID      SessionID      `json:"sessionId"`
+}
+
+type RevokeSessionResponseObject interface {
+	VisitRevokeSessionResponse(w http.ResponseWriter) error
+}
+
+type RevokeSession204Response struct {
+}
+
+func (response RevokeSession204Response) VisitRevokeSessionResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RevokeSessiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RevokeSessiondefaultApplicationProblemPlusJSONResponse) VisitRevokeSessionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -10114,6 +10753,12 @@ type StrictServerInterface interface {
 	// ActivateCIUser Activate a CI user
 	// (POST /v1/{organizationId}/CIUsers/{userId}/Activate)
 	ActivateCIUser(ctx context.Context, request ActivateCIUserRequestObject) (ActivateCIUserResponseObject, error)
+	// ListCIUserTokens A CI user's API tokens, newest first
+	// (GET /v1/{organizationId}/CIUsers/{userId}/ApiTokens)
+	ListCIUserTokens(ctx context.Context, request ListCIUserTokensRequestObject) (ListCIUserTokensResponseObject, error)
+	// RevokeCIUserToken Revoke one of a CI user's API tokens
+	// (POST /v1/{organizationId}/CIUsers/{userId}/ApiTokens/{apiTokenId}/Revoke)
+	RevokeCIUserToken(ctx context.Context, request RevokeCIUserTokenRequestObject) (RevokeCIUserTokenResponseObject, error)
 	// DeactivateCIUser Deactivate a CI user
 	// (POST /v1/{organizationId}/CIUsers/{userId}/Deactivate)
 	DeactivateCIUser(ctx context.Context, request DeactivateCIUserRequestObject) (DeactivateCIUserResponseObject, error)
@@ -10183,6 +10828,12 @@ type StrictServerInterface interface {
 	// ActivateInteractiveUser Activate a person
 	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Activate)
 	ActivateInteractiveUser(ctx context.Context, request ActivateInteractiveUserRequestObject) (ActivateInteractiveUserResponseObject, error)
+	// ListInteractiveUserTokens A person's API tokens, newest first
+	// (GET /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens)
+	ListInteractiveUserTokens(ctx context.Context, request ListInteractiveUserTokensRequestObject) (ListInteractiveUserTokensResponseObject, error)
+	// RevokeInteractiveUserToken Revoke one of a person's API tokens
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens/{apiTokenId}/Revoke)
+	RevokeInteractiveUserToken(ctx context.Context, request RevokeInteractiveUserTokenRequestObject) (RevokeInteractiveUserTokenResponseObject, error)
 	// DeactivateInteractiveUser Deactivate a person
 	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate)
 	DeactivateInteractiveUser(ctx context.Context, request DeactivateInteractiveUserRequestObject) (DeactivateInteractiveUserResponseObject, error)
@@ -10195,6 +10846,18 @@ type StrictServerInterface interface {
 	// ReinviteInteractiveUser Invite somebody again
 	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite)
 	ReinviteInteractiveUser(ctx context.Context, request ReinviteInteractiveUserRequestObject) (ReinviteInteractiveUserResponseObject, error)
+	// RevokeInvitation Make somebody's invitation void
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeInvitation)
+	RevokeInvitation(ctx context.Context, request RevokeInvitationRequestObject) (RevokeInvitationResponseObject, error)
+	// RevokeSessions Sign somebody out everywhere, or everywhere else
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions)
+	RevokeSessions(ctx context.Context, request RevokeSessionsRequestObject) (RevokeSessionsResponseObject, error)
+	// ListSessions The browsers in which somebody is signed in, latest seen first
+	// (GET /v1/{organizationId}/InteractiveUsers/{userId}/Sessions)
+	ListSessions(ctx context.Context, request ListSessionsRequestObject) (ListSessionsResponseObject, error)
+	// RevokeSession Sign somebody out of one browser
+	// (POST /v1/{organizationId}/InteractiveUsers/{userId}/Sessions/{sessionId}/Revoke)
+	RevokeSession(ctx context.Context, request RevokeSessionRequestObject) (RevokeSessionResponseObject, error)
 	// GetOrganization The organization and its rules
 	// (GET /v1/{organizationId}/Organization)
 	GetOrganization(ctx context.Context, request GetOrganizationRequestObject) (GetOrganizationResponseObject, error)
@@ -10859,6 +11522,61 @@ func (sh *strictHandler) ActivateCIUser(w http.ResponseWriter, r *http.Request, 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ActivateCIUserResponseObject); ok {
 		if err := validResponse.VisitActivateCIUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCIUserTokens operation middleware
+func (sh *strictHandler) ListCIUserTokens(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request ListCIUserTokensRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCIUserTokens(ctx, request.(ListCIUserTokensRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCIUserTokens")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCIUserTokensResponseObject); ok {
+		if err := validResponse.VisitListCIUserTokensResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeCIUserToken operation middleware
+func (sh *strictHandler) RevokeCIUserToken(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID, apiTokenID APITokenID) {
+	var request RevokeCIUserTokenRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+	request.APITokenID = apiTokenID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeCIUserToken(ctx, request.(RevokeCIUserTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeCIUserToken")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeCIUserTokenResponseObject); ok {
+		if err := validResponse.VisitRevokeCIUserTokenResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -11605,6 +12323,61 @@ func (sh *strictHandler) ActivateInteractiveUser(w http.ResponseWriter, r *http.
 	}
 }
 
+// ListInteractiveUserTokens operation middleware
+func (sh *strictHandler) ListInteractiveUserTokens(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request ListInteractiveUserTokensRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListInteractiveUserTokens(ctx, request.(ListInteractiveUserTokensRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListInteractiveUserTokens")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListInteractiveUserTokensResponseObject); ok {
+		if err := validResponse.VisitListInteractiveUserTokensResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeInteractiveUserToken operation middleware
+func (sh *strictHandler) RevokeInteractiveUserToken(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID, apiTokenID APITokenID) {
+	var request RevokeInteractiveUserTokenRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+	request.APITokenID = apiTokenID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeInteractiveUserToken(ctx, request.(RevokeInteractiveUserTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeInteractiveUserToken")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeInteractiveUserTokenResponseObject); ok {
+		if err := validResponse.VisitRevokeInteractiveUserTokenResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // DeactivateInteractiveUser operation middleware
 func (sh *strictHandler) DeactivateInteractiveUser(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
 	var request DeactivateInteractiveUserRequestObject
@@ -11733,6 +12506,125 @@ func (sh *strictHandler) ReinviteInteractiveUser(w http.ResponseWriter, r *http.
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ReinviteInteractiveUserResponseObject); ok {
 		if err := validResponse.VisitReinviteInteractiveUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeInvitation operation middleware
+func (sh *strictHandler) RevokeInvitation(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request RevokeInvitationRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeInvitation(ctx, request.(RevokeInvitationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeInvitation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeInvitationResponseObject); ok {
+		if err := validResponse.VisitRevokeInvitationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeSessions operation middleware
+func (sh *strictHandler) RevokeSessions(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request RevokeSessionsRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	var body RevokeSessionsJSONRequestBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeSessions(ctx, request.(RevokeSessionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeSessions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeSessionsResponseObject); ok {
+		if err := validResponse.VisitRevokeSessionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListSessions operation middleware
+func (sh *strictHandler) ListSessions(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID) {
+	var request ListSessionsRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSessions(ctx, request.(ListSessionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSessions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSessionsResponseObject); ok {
+		if err := validResponse.VisitListSessionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeSession operation middleware
+func (sh *strictHandler) RevokeSession(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, userID UserID, sessionID SessionID) {
+	var request RevokeSessionRequestObject
+
+	request.OrganizationID = organizationID
+	request.UserID = userID
+	request.SessionID = sessionID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeSession(ctx, request.(RevokeSessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeSession")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeSessionResponseObject); ok {
+		if err := validResponse.VisitRevokeSessionResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

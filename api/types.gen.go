@@ -327,6 +327,29 @@ type AddedTrustedBuildSystem struct {
 	TrustedBuildSystemToken string             `json:"trustedBuildSystemToken"`
 }
 
+// APIToken defines model for ApiToken.
+type APIToken struct {
+	// APITokenID A GUID; always lower-case in answers.
+	//
+	// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+	APITokenID ID        `json:"apiTokenId"`
+	CreatedAt  time.Time `json:"createdAt"`
+
+	// ExpiresAt Never when absent.
+	ExpiresAt time.Time `json:"expiresAt,omitempty,omitzero"`
+
+	// IsUsable Neither revoked nor expired.
+	IsUsable bool `json:"isUsable"`
+
+	// LastUsedAt To the minute; never when absent.
+	LastUsedAt time.Time `json:"lastUsedAt,omitempty,omitzero"`
+	Name       string    `json:"name"`
+
+	// Prefix How the token begins, to tell tokens apart.
+	Prefix    string    `json:"prefix"`
+	RevokedAt time.Time `json:"revokedAt,omitempty,omitzero"`
+}
+
 // Approval defines model for Approval.
 type Approval struct {
 	At       time.Time        `json:"at"`
@@ -572,9 +595,11 @@ type CreateArtifactConfiguration struct {
 
 // CreateCIUser defines model for CreateCIUser.
 type CreateCIUser struct {
-	Description *string `json:"description,omitempty"`
-	Name        string  `json:"name"`
-	Roles       *[]Role `json:"roles,omitempty"`
+	// APITokenExpiresAt Never when absent.
+	APITokenExpiresAt time.Time `json:"apiTokenExpiresAt,omitempty,omitzero"`
+	Description       *string   `json:"description,omitempty"`
+	Name              string    `json:"name"`
+	Roles             *[]Role   `json:"roles,omitempty"`
 }
 
 // CreateCsrBasedX509 defines model for CreateCsrBasedX509.
@@ -669,7 +694,10 @@ type CreateWebhook struct {
 // CreatedCIUser defines model for CreatedCIUser.
 type CreatedCIUser struct {
 	APIToken string `json:"apiToken"`
-	Link     string `json:"link"`
+
+	// APITokenExpiresAt Never when absent.
+	APITokenExpiresAt time.Time `json:"apiTokenExpiresAt,omitempty,omitzero"`
+	Link              string    `json:"link"`
 
 	// UserID A GUID; always lower-case in answers.
 	//
@@ -1167,10 +1195,10 @@ type Project struct {
 
 // RegenerateToken defines model for RegenerateToken.
 type RegenerateToken struct {
-	// ExpiresAt Never when absent.
+	// ExpiresAt When absent, the token is valid for as long as the newest of the old ones was when it was issued.
 	ExpiresAt time.Time `json:"expiresAt,omitempty,omitzero"`
 
-	// Name For people.
+	// Name For people. When absent, as the newest of the old tokens.
 	Name string `json:"name,omitempty,omitzero"`
 }
 
@@ -1210,6 +1238,18 @@ type Resubmit struct {
 	SigningPolicySlug string `json:"signingPolicySlug,omitempty,omitzero"`
 }
 
+// RevokeSessions defines model for RevokeSessions.
+type RevokeSessions struct {
+	// ExceptSessionID A session that stays.
+	ExceptSessionID string `json:"exceptSessionId,omitempty,omitzero"`
+}
+
+// RevokedSessions defines model for RevokedSessions.
+type RevokedSessions struct {
+	// Revoked How many sessions ended.
+	Revoked int `json:"revoked"`
+}
+
 // Role defines model for Role.
 type Role string
 
@@ -1221,6 +1261,27 @@ type RuleReference struct {
 	Element string `json:"element"`
 	Line    int    `json:"line"`
 	Path    string `json:"path,omitempty,omitzero"`
+}
+
+// Session defines model for Session.
+type Session struct {
+	// Address Where the browser signed in from.
+	Address string `json:"address"`
+
+	// CreatedAt When it signed in.
+	CreatedAt time.Time `json:"createdAt"`
+
+	// ExpiresAt When it ends, used or not.
+	ExpiresAt time.Time `json:"expiresAt"`
+
+	// LastSeenAt To the minute.
+	LastSeenAt time.Time `json:"lastSeenAt"`
+
+	// SessionID 64 hexadecimal digits. It opens nothing.
+	SessionID string `json:"sessionId"`
+
+	// UserAgent What the browser said of itself.
+	UserAgent string `json:"userAgent"`
 }
 
 // SetDefaultArtifactConfiguration defines model for SetDefaultArtifactConfiguration.
@@ -1719,6 +1780,11 @@ type Webhook struct {
 // WorkflowStatus The exact state behind the status.
 type WorkflowStatus string
 
+// APITokenID A GUID; always lower-case in answers.
+//
+// Example: 01939c5e-7a10-7c3f-8a55-0d9a4d3c2b1a
+type APITokenID = ID
+
 // ArtifactConfigurationSlug Example: exe
 type ArtifactConfigurationSlug = string
 
@@ -1745,6 +1811,9 @@ type OrganizationID = ID
 
 // ProjectSlug Example: demo
 type ProjectSlug = string
+
+// SessionID defines model for sessionId.
+type SessionID = string
 
 // SigningPolicySlug Example: release-signing
 type SigningPolicySlug = string
@@ -2092,6 +2161,9 @@ type EditInteractiveUserJSONRequestBody = EditInteractiveUser
 
 // RegenerateInteractiveUserTokenJSONRequestBody defines body for RegenerateInteractiveUserToken for application/json ContentType.
 type RegenerateInteractiveUserTokenJSONRequestBody = RegenerateToken
+
+// RevokeSessionsJSONRequestBody defines body for RevokeSessions for application/json ContentType.
+type RevokeSessionsJSONRequestBody = RevokeSessions
 
 // EditOrganizationJSONRequestBody defines body for EditOrganization for application/json ContentType.
 type EditOrganizationJSONRequestBody = EditOrganization

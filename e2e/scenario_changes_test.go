@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -107,12 +108,21 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		{"POST /InteractiveUsers", "", `{"name":"U","email":"u@acme.example"}`, "InteractiveUser.Created after, User.Invited", "user=userId"},
 		{"POST " + user + "/Edit", "/InteractiveUsers/{user}/Edit", `{"roles":["GlobalReader"]}`, "User.Edited " + edited, ""},
 		{"POST " + user + "/Reinvite", "/InteractiveUsers/{user}/Reinvite", `{}`, "User.Invited", ""},
+		{"POST " + user + "/RevokeInvitation", "/InteractiveUsers/{user}/RevokeInvitation", "", "User.InvitationRevoked", ""},
+		{"GET " + user + "/Sessions", "/InteractiveUsers/Me/Sessions", "", "", "session=0.sessionId"},
+		{"POST " + user + "/Sessions/{sessionId}/Revoke", "/InteractiveUsers/Me/Sessions/{session}/Revoke", "", "User.SessionRevoked", ""},
+		{"GET /InteractiveUsers", "", "", "", "approver=1.userId"},
+		{"POST " + user + "/RevokeSessions", "/InteractiveUsers/{approver}/RevokeSessions", `{}`, "User.SessionRevoked", ""},
+		{"GET " + user + "/ApiTokens", "/InteractiveUsers/{approver}/ApiTokens", "", "", "approverToken=0.apiTokenId"},
+		{"POST " + user + "/ApiTokens/{apiTokenId}/Revoke", "/InteractiveUsers/{approver}/ApiTokens/{approverToken}/Revoke", "", "ApiToken.Revoked", ""},
 		{"POST " + user + "/Deactivate", "/InteractiveUsers/{user}/Deactivate", `{}`, "User.Edited " + edited, ""},
 		{"POST " + user + "/Activate", "/InteractiveUsers/{user}/Activate", `{}`, "User.Edited " + edited, ""},
 		{"POST /InteractiveUsers/Me/Edit", "", `{"notificationLevel":"All"}`, "User.Edited " + edited, ""},
 		{"POST /CIUsers", "", `{"name":"K"}`, "CIUser.Created after, ApiToken.Issued", "ci=userId"},
 		{"POST " + ciUser + "/Edit", "/CIUsers/{ci}/Edit", `{"description":"x"}`, "User.Edited " + edited, ""},
 		{"POST " + ciUser + "/RegenerateApiToken", "/CIUsers/{ci}/RegenerateApiToken", `{}`, "ApiToken.Regenerated", ""},
+		{"GET " + ciUser + "/ApiTokens", "/CIUsers/{ci}/ApiTokens", "", "", "ciToken=0.apiTokenId"},
+		{"POST " + ciUser + "/ApiTokens/{apiTokenId}/Revoke", "/CIUsers/{ci}/ApiTokens/{ciToken}/Revoke", "", "ApiToken.Revoked", ""},
 		{"POST " + ciUser + "/Deactivate", "/CIUsers/{ci}/Deactivate", `{}`, "User.Edited " + edited, ""},
 		{"POST " + ciUser + "/Activate", "/CIUsers/{ci}/Activate", `{}`, "User.Edited " + edited, ""},
 		{"POST /UserGroups", "", `{"name":"G"}`, "UserGroup.Created after", "group=userGroupId"},
@@ -219,13 +229,21 @@ func (w *wire) entries(after int64) []entry {
 	return slices.DeleteFunc(page.Items, func(e entry) bool { return e.Sequence <= after })
 }
 
-// memberOf returns a text of an answer; names with dots lead into objects.
+// memberOf returns a text of an answer; names with dots lead into objects, numbers into lists.
 func memberOf(t *testing.T, a answer, name string) string {
 	t.Helper()
-	var v any = a.json(t)
+	var v any
+	_ = json.Unmarshal(a.body, &v) // what is no JSON has no members
 	for n := range strings.SplitSeq(name, ".") {
-		object, _ := v.(map[string]any)
-		v = object[n]
+		switch container := v.(type) {
+		case map[string]any:
+			v = container[n]
+		case []any:
+			i, err := strconv.Atoi(n)
+			if v = nil; err == nil && i < len(container) {
+				v = container[i]
+			}
+		}
 	}
 	text, ok := v.(string)
 	if !ok {

@@ -1,6 +1,9 @@
 package httpapi
 
 import (
+	"errors"
+	"strings"
+
 	"github.com/countersign-dev/countersign/api"
 	"github.com/countersign-dev/countersign/internal/signing"
 )
@@ -12,6 +15,16 @@ func reply[R any](response R, err error) (R, error) {
 		return none, err
 	}
 	return response, nil
+}
+
+// fieldRenamed gives a field of a validation error the name that it has in the request.
+func fieldRenamed(err error, from, to string) error {
+	var e *signing.Error
+	if errors.As(err, &e) && e.Fields[from] != nil {
+		e.Fields[to] = e.Fields[from]
+		delete(e.Fields, from)
+	}
+	return err
 }
 
 // expected returns the version that a body without anything else names; none is 0, which is not checked.
@@ -33,7 +46,7 @@ func overlay[T any](given *T, current T) T {
 	return *given
 }
 
-// subjectsFrom reads subjects. Ids are canonical or, when they are no GUIDs, as they came: the domain finds nobody by them.
+// subjectsFrom reads subjects, their kinds in any case. Ids are canonical or, when they are no GUIDs, as they came: the domain finds nobody by them.
 func subjectsFrom(list []api.Subject) []signing.Subject {
 	out := make([]signing.Subject, 0, len(list))
 	for _, s := range list {
@@ -41,7 +54,13 @@ func subjectsFrom(list []api.Subject) []signing.Subject {
 		if canonical, ok := signing.ParseID(s.ID); ok {
 			id = canonical
 		}
-		out = append(out, signing.Subject{Kind: signing.SubjectKind(s.Kind), ID: id})
+		kind := signing.SubjectKind(s.Kind)
+		for _, known := range []signing.SubjectKind{signing.SubjectUser, signing.SubjectGroup} {
+			if strings.EqualFold(string(known), string(kind)) {
+				kind = known
+			}
+		}
+		out = append(out, signing.Subject{Kind: kind, ID: id})
 	}
 	return out
 }

@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"slices"
-	"strings"
 
 	"github.com/countersign-dev/countersign/api"
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -40,15 +38,16 @@ func (s *service) CreateUserGroup(ctx context.Context, r api.CreateUserGroupRequ
 }
 
 func (s *service) group(ctx context.Context, id string) (*signing.Group, error) {
-	list, err := s.signing.Groups(ctx, actorOf(ctx))
-	if err != nil {
-		return nil, err
+	unknown := signing.Errorf(signing.KindNotFound, "There is no such group.")
+	known, ok := signing.ParseID(id)
+	if !ok {
+		return nil, unknown
 	}
-	i := slices.IndexFunc(list, func(g *signing.Group) bool { return strings.EqualFold(string(g.ID), id) })
-	if i < 0 {
-		return nil, signing.Errorf(signing.KindNotFound, "There is no such group.")
+	g, err := s.signing.Group(ctx, actorOf(ctx), known)
+	if signing.KindOf(err) == signing.KindNotFound {
+		return nil, unknown
 	}
-	return list[i], nil
+	return g, err
 }
 
 // GetUserGroup returns a group.
@@ -61,13 +60,13 @@ func (s *service) GetUserGroup(ctx context.Context, r api.GetUserGroupRequestObj
 }
 
 // editGroup changes a group. What its members may from now on holds at once.
-func (s *service) editGroup(ctx context.Context, id string, change func(*signing.Group) signing.GroupEdit) (api.UserGroup, error) {
+func (s *service) editGroup(ctx context.Context, id string, e signing.GroupEdit) (api.UserGroup, error) {
 	a := actorOf(ctx)
 	g, err := s.group(ctx, id)
 	if err != nil {
 		return api.UserGroup{}, err
 	}
-	if g, err = s.signing.EditGroup(ctx, a, g.ID, change(g)); err != nil {
+	if g, err = s.signing.EditGroup(ctx, a, g.ID, e); err != nil {
 		return api.UserGroup{}, err
 	}
 	s.auth.Forget(a.OrganizationID)
@@ -76,9 +75,7 @@ func (s *service) editGroup(ctx context.Context, id string, change func(*signing
 
 // EditUserGroup changes a group's name or description.
 func (s *service) EditUserGroup(ctx context.Context, r api.EditUserGroupRequestObject) (api.EditUserGroupResponseObject, error) {
-	g, err := s.editGroup(ctx, r.GroupID, func(*signing.Group) signing.GroupEdit {
-		return signing.GroupEdit{Name: r.Body.Name, Description: r.Body.Description, Version: r.Body.Version}
-	})
+	g, err := s.editGroup(ctx, r.GroupID, signing.GroupEdit{Name: r.Body.Name, Description: r.Body.Description, Version: r.Body.Version})
 	return reply[api.EditUserGroupResponseObject](api.EditUserGroup200JSONResponse(g), err)
 }
 
@@ -101,19 +98,12 @@ func (s *service) ChangeUserGroupMembers(ctx context.Context, r api.ChangeUserGr
 	if r.Body.Members == nil {
 		return nil, signing.Invalid("Members", "The members are required; an empty list removes all.")
 	}
-	g, err := s.editGroup(ctx, r.GroupID, func(*signing.Group) signing.GroupEdit {
-		return signing.GroupEdit{Members: subjectsGiven(&r.Body.Members), Version: r.Body.Version}
-	})
+	g, err := s.editGroup(ctx, r.GroupID, signing.GroupEdit{Members: subjectsGiven(&r.Body.Members), Version: r.Body.Version})
 	return reply[api.ChangeUserGroupMembersResponseObject](api.ChangeUserGroupMembers200JSONResponse(g), err)
 }
 
-// ModifyUserGroupMembers adds and removes members. Of two changes at the same time one is refused.
+// ModifyUserGroupMembers adds and removes members, whatever others add and remove at the same time.
 func (s *service) ModifyUserGroupMembers(ctx context.Context, r api.ModifyUserGroupMembersRequestObject) (api.ModifyUserGroupMembersResponseObject, error) {
-	g, err := s.editGroup(ctx, r.GroupID, func(g *signing.Group) signing.GroupEdit {
-		removed := subjectsFrom(r.Body.Remove)
-		members := slices.DeleteFunc(slices.Clone(g.Members), func(m signing.Subject) bool { return slices.Contains(removed, m) })
-		members = append(members, subjectsFrom(r.Body.Add)...)
-		return signing.GroupEdit{Members: &members, Version: g.Version}
-	})
+	g, err := s.editGroup(ctx, r.GroupID, signing.GroupEdit{Remove: subjectsFrom(r.Body.Remove), Add: subjectsFrom(r.Body.Add)})
 	return reply[api.ModifyUserGroupMembersResponseObject](api.ModifyUserGroupMembers200JSONResponse(g), err)
 }

@@ -106,10 +106,13 @@ func ciUserOf(l links, u *signing.User) api.CIUser {
 		IsActive: u.Active, CreatedAt: u.CreatedAt, Link: l.user(u), Version: u.Version}
 }
 
-// user finds a user of a kind.
+// user finds a user of a kind. "Me" is the one who asks.
 func (s *service) user(ctx context.Context, kind signing.UserKind, id string) (*signing.User, error) {
 	unknown := signing.Errorf(signing.KindNotFound, "There is no such user.")
 	known, ok := signing.ParseID(id)
+	if strings.EqualFold(id, "Me") {
+		known, ok = actorOf(ctx).UserID, true
+	}
 	if !ok {
 		return nil, unknown
 	}
@@ -241,29 +244,6 @@ func (s *service) ReinviteInteractiveUser(ctx context.Context, r api.ReinviteInt
 	return reply[api.ReinviteInteractiveUserResponseObject](api.ReinviteInteractiveUser200JSONResponse(invitedUser(exchangeOf(ctx).links, u, code, expires)), err)
 }
 
-// regenerateToken replaces a user's tokens by a new one.
-func (s *service) regenerateToken(ctx context.Context, kind signing.UserKind, id string, body *api.RegenerateToken) (api.IssuedToken, error) {
-	u, err := s.user(ctx, kind, id)
-	if err != nil {
-		return api.IssuedToken{}, err
-	}
-	var o auth.TokenOptions
-	if body != nil {
-		o.Name, o.ExpiresAt = body.Name, timePointer(body.ExpiresAt)
-	}
-	token, record, err := s.auth.RegenerateToken(ctx, actorOf(ctx), signing.UserToken, u.ID, "", o)
-	if err != nil {
-		return api.IssuedToken{}, err
-	}
-	return api.IssuedToken{APIToken: token, ExpiresAt: optionalTime(record.ExpiresAt)}, nil
-}
-
-// RegenerateInteractiveUserToken replaces the caller's own tokens.
-func (s *service) RegenerateInteractiveUserToken(ctx context.Context, r api.RegenerateInteractiveUserTokenRequestObject) (api.RegenerateInteractiveUserTokenResponseObject, error) {
-	body, err := s.regenerateToken(ctx, signing.Interactive, r.UserID, r.Body)
-	return reply[api.RegenerateInteractiveUserTokenResponseObject](api.RegenerateInteractiveUserToken200JSONResponse(body), err)
-}
-
 // ListCIUsers lists CI users.
 func (s *service) ListCIUsers(ctx context.Context, _ api.ListCIUsersRequestObject) (api.ListCIUsersResponseObject, error) {
 	list, err := s.signing.Users(ctx, actorOf(ctx), signing.CI)
@@ -281,15 +261,16 @@ func (s *service) ListCIUsers(ctx context.Context, _ api.ListCIUsersRequestObjec
 func (s *service) CreateCIUser(ctx context.Context, r api.CreateCIUserRequestObject) (api.CreateCIUserResponseObject, error) {
 	a, b := actorOf(ctx), r.Body
 	var token string
+	options := auth.TokenOptions{ExpiresAt: timePointer(b.APITokenExpiresAt)}
 	u, err := s.signing.CreateUser(ctx, a, signing.NewUser{Kind: signing.CI, Name: b.Name, Roles: overlay(rolesGiven(b.Roles), nil), Description: overlay(b.Description, "")},
 		func(tx signing.Tx, u *signing.User) (err error) {
-			token, _, err = s.auth.IssueTokenTx(ctx, tx, a, signing.UserToken, u.ID, auth.TokenOptions{})
+			token, _, err = s.auth.IssueTokenTx(ctx, tx, a, signing.UserToken, u.ID, options)
 			return err
 		})
 	if err != nil {
-		return nil, err
+		return nil, fieldRenamed(err, "ExpiresAt", "ApiTokenExpiresAt")
 	}
-	body := api.CreatedCIUser{UserID: string(u.ID), Link: exchangeOf(ctx).links.user(u), APIToken: token}
+	body := api.CreatedCIUser{UserID: string(u.ID), Link: exchangeOf(ctx).links.user(u), APIToken: token, APITokenExpiresAt: b.APITokenExpiresAt}
 	return api.CreateCIUser201JSONResponse{Body: body, Headers: api.CreateCIUser201ResponseHeaders{Location: body.Link}}, nil
 }
 
@@ -336,10 +317,4 @@ func (s *service) ActivateCIUser(ctx context.Context, r api.ActivateCIUserReques
 func (s *service) DeactivateCIUser(ctx context.Context, r api.DeactivateCIUserRequestObject) (api.DeactivateCIUserResponseObject, error) {
 	u, err := s.editCIUser(ctx, r.UserID, signing.UserEdit{Active: pointer(false), Version: deactivation(r.Body).Version, EvenIfInUse: deactivation(r.Body).EvenIfInUse})
 	return reply[api.DeactivateCIUserResponseObject](api.DeactivateCIUser200JSONResponse(u), err)
-}
-
-// RegenerateCIUserToken replaces a CI user's tokens.
-func (s *service) RegenerateCIUserToken(ctx context.Context, r api.RegenerateCIUserTokenRequestObject) (api.RegenerateCIUserTokenResponseObject, error) {
-	body, err := s.regenerateToken(ctx, signing.CI, r.UserID, r.Body)
-	return reply[api.RegenerateCIUserTokenResponseObject](api.RegenerateCIUserToken200JSONResponse(body), err)
 }

@@ -479,6 +479,9 @@ func (g *generator) unreached(reached map[string]bool) []generatedRoute {
 var seldomReached = []string{
 	"POST /v1/{organizationId}/Certificates/ImportPfx",
 	"POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken", // the user's own
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/Sessions/{sessionId}/Revoke",
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens/{apiTokenId}/Revoke",
+	"POST /v1/{organizationId}/CIUsers/{userId}/ApiTokens/{apiTokenId}/Revoke",
 	"POST /v1/{organizationId}/Certificates/{certificateSlug}/UploadX509Certificate",
 	"GET /v1/{organizationId}/Certificates/{certificateSlug}/CertificateSigningRequest",
 	"GET /v1/{organizationId}/SigningRequests/{signingRequestId}/BuildSettingsFile",

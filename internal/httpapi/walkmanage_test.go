@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -51,14 +52,28 @@ var managementWalks = map[string]walk{
 	"POST /v1/{organizationId}/InteractiveUsers/{userId}/Deactivate":         {path: onUser(signing.Interactive, "/Deactivate"), may: userAdmins},
 	"POST /v1/{organizationId}/InteractiveUsers/{userId}/Reinvite":           {path: onUser(signing.Interactive, "/Reinvite"), may: userAdmins},
 	"POST /v1/{organizationId}/InteractiveUsers/{userId}/RegenerateApiToken": {path: onUser(signing.Interactive, "/RegenerateApiToken")}, // its owner alone
-	"GET /v1/{organizationId}/CIUsers":                                       {path: fixed("/CIUsers"), may: userSeers, abroad: 200},
-	"POST /v1/{organizationId}/CIUsers":                                      {path: fixed("/CIUsers"), body: jsonBody(`{"name":"$NEW"}`), ok: 201, may: userAdmins, abroad: 201},
-	"GET /v1/{organizationId}/CIUsers/Me":                                    {path: fixed("/CIUsers/Me"), may: []string{ciUser}, hidden: without(members, ciUser)},
-	"GET /v1/{organizationId}/CIUsers/{userId}":                              {path: onUser(signing.CI, ""), may: userSeers},
-	"POST /v1/{organizationId}/CIUsers/{userId}/Edit":                        {path: onUser(signing.CI, "/Edit"), body: jsonBody(`{"description":"x"}`), may: userAdmins},
-	"POST /v1/{organizationId}/CIUsers/{userId}/Activate":                    {path: onUser(signing.CI, "/Activate"), may: userAdmins},
-	"POST /v1/{organizationId}/CIUsers/{userId}/Deactivate":                  {path: onUser(signing.CI, "/Deactivate"), may: userAdmins},
-	"POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken":          {path: onUser(signing.CI, "/RegenerateApiToken"), may: userAdmins},
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeInvitation":   {path: onInvited("/RevokeInvitation"), ok: 204, may: userAdmins},
+	"GET /v1/{organizationId}/InteractiveUsers/{userId}/Sessions":            {path: onUser(signing.Interactive, "/Sessions"), may: userAdmins},
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/Sessions/{sessionId}/Revoke": {
+		path: onSession, ok: 204, may: userAdmins,
+	},
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/RevokeSessions": {path: onUser(signing.Interactive, "/RevokeSessions"), may: userAdmins},
+	"GET /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens":       {path: onUser(signing.Interactive, "/ApiTokens"), may: userSeers},
+	"POST /v1/{organizationId}/InteractiveUsers/{userId}/ApiTokens/{apiTokenId}/Revoke": {
+		path: onToken(signing.Interactive), ok: 204, may: userAdmins,
+	},
+	"GET /v1/{organizationId}/CIUsers/{userId}/ApiTokens": {path: onUser(signing.CI, "/ApiTokens"), may: userSeers},
+	"POST /v1/{organizationId}/CIUsers/{userId}/ApiTokens/{apiTokenId}/Revoke": {
+		path: onToken(signing.CI), ok: 204, may: userAdmins,
+	},
+	"GET /v1/{organizationId}/CIUsers":                              {path: fixed("/CIUsers"), may: userSeers, abroad: 200},
+	"POST /v1/{organizationId}/CIUsers":                             {path: fixed("/CIUsers"), body: jsonBody(`{"name":"$NEW"}`), ok: 201, may: userAdmins, abroad: 201},
+	"GET /v1/{organizationId}/CIUsers/Me":                           {path: fixed("/CIUsers/Me"), may: []string{ciUser}, hidden: without(members, ciUser)},
+	"GET /v1/{organizationId}/CIUsers/{userId}":                     {path: onUser(signing.CI, ""), may: userSeers},
+	"POST /v1/{organizationId}/CIUsers/{userId}/Edit":               {path: onUser(signing.CI, "/Edit"), body: jsonBody(`{"description":"x"}`), may: userAdmins},
+	"POST /v1/{organizationId}/CIUsers/{userId}/Activate":           {path: onUser(signing.CI, "/Activate"), may: userAdmins},
+	"POST /v1/{organizationId}/CIUsers/{userId}/Deactivate":         {path: onUser(signing.CI, "/Deactivate"), may: userAdmins},
+	"POST /v1/{organizationId}/CIUsers/{userId}/RegenerateApiToken": {path: onUser(signing.CI, "/RegenerateApiToken"), may: userAdmins},
 
 	"GET /v1/{organizationId}/UserGroups":                          {path: fixed("/UserGroups"), may: userSeers, abroad: 200},
 	"POST /v1/{organizationId}/UserGroups":                         {path: fixed("/UserGroups"), body: jsonBody(`{"name":"$NEW"}`), ok: 201, may: userAdmins, abroad: 201},
@@ -215,6 +230,56 @@ func (w *world) newUser(t testing.TB, kind signing.UserKind) string {
 		t.Fatal(err)
 	}
 	return string(u.ID)
+}
+
+// onInvited makes a person and an invitation.
+func onInvited(suffix string) func(*testing.T, *world) string {
+	return func(t *testing.T, w *world) string {
+		id := w.newUser(t, signing.Interactive)
+		if _, _, err := w.auth.Invite(t.Context(), w.people[globalAdmin].actor, signing.ID(id)); err != nil {
+			t.Fatal(err)
+		}
+		return "/InteractiveUsers/" + id + suffix
+	}
+}
+
+// onSession makes a person who is signed in.
+func onSession(t *testing.T, w *world) string {
+	id := w.newUser(t, signing.Interactive)
+	hash := auth.SessionHash(w.signIn(t, signing.ID(id)).Cookie)
+	return fmt.Sprintf("/InteractiveUsers/%s/Sessions/%x/Revoke", id, hash)
+}
+
+// signIn signs somebody in, by an invitation.
+func (w *world) signIn(t testing.TB, user signing.ID) auth.SignedIn {
+	t.Helper()
+	code, _, err := w.auth.Invite(t.Context(), w.people[globalAdmin].actor, user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := w.auth.AcceptInvitation(t.Context(), code, auth.SignInSetup{Password: goodPassword}, auth.Client{Address: string(user), UserAgent: "Firefox"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+const goodPassword = "correct horse battery"
+
+// onToken makes a user of the kind with an API token.
+func onToken(kind signing.UserKind) func(*testing.T, *world) string {
+	return func(t *testing.T, w *world) string {
+		id := signing.ID(w.newUser(t, kind))
+		by := w.people[globalAdmin].actor
+		if kind == signing.Interactive {
+			by = signing.Actor{OrganizationID: by.OrganizationID, UserID: id, Kind: kind}
+		}
+		_, record, err := w.auth.IssueToken(t.Context(), by, signing.UserToken, id, auth.TokenOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "/" + string(kind) + "Users/" + string(id) + "/ApiTokens/" + string(record.ID) + "/Revoke"
+	}
 }
 
 // onGroup names the world's group.
