@@ -21,6 +21,8 @@ type action struct {
 	may     func(signing.RequestPermissions) bool
 	// carryOut does it and returns the request to show next.
 	carryOut func(*exchange, signing.ID, actionForm) (*signing.Request, error)
+	// done reports whether the user did just this before, as the first of two clicks does. Nil: carryOut finds that out.
+	done func(*exchange, *signing.RequestView) bool
 }
 
 var actions = []*action{
@@ -29,8 +31,9 @@ var actions = []*action{
 		explain: "Your approval is bound to this very artifact, its configuration and the signing policy as they are now. If one of them changes before it is signed, the approval counts no more.",
 		may:     func(p signing.RequestPermissions) bool { return p.Approve },
 		carryOut: func(x *exchange, id signing.ID, f actionForm) (*signing.Request, error) {
-			return x.Signing.Approve(x.r.Context(), x.actor, id, f.text)
+			return x.Signing.ApproveSeen(x.r.Context(), x.actor, id, f.text, f.seen)
 		},
+		done: func(x *exchange, v *signing.RequestView) bool { return x.decided(v, signing.Approved) },
 	},
 	{
 		name: "Deny", title: "Deny the signing request", button: "Deny", danger: true, field: "Comment", label: "Reason (optional, shown to the submitter)",
@@ -39,6 +42,7 @@ var actions = []*action{
 		carryOut: func(x *exchange, id signing.ID, f actionForm) (*signing.Request, error) {
 			return x.Signing.Deny(x.r.Context(), x.actor, id, f.text)
 		},
+		done: func(x *exchange, v *signing.RequestView) bool { return x.decided(v, signing.Refused) },
 	},
 	{
 		name: "Cancel", title: "Cancel the signing request", button: "Cancel the request", danger: true, field: "Comment", label: "Reason (optional)",
@@ -47,6 +51,7 @@ var actions = []*action{
 		carryOut: func(x *exchange, id signing.ID, f actionForm) (*signing.Request, error) {
 			return x.Signing.Cancel(x.r.Context(), x.actor, id, f.text)
 		},
+		done: func(_ *exchange, v *signing.RequestView) bool { return v.Workflow == signing.WorkflowCanceled },
 	},
 	{
 		name: "Resubmit", chooses: true, title: "Resubmit under another signing policy", button: "Resubmit", field: "Description", label: "Description (optional; the original's when empty)",
@@ -75,6 +80,13 @@ func (x *exchange) resubmit(id signing.ID, f actionForm, currentSettings bool) (
 	})
 }
 
+// decided reports whether the user's own decision counts for the request.
+func (x *exchange) decided(v *signing.RequestView, d signing.Decision) bool {
+	return slices.ContainsFunc(v.Approvals, func(a signing.ApprovalView) bool {
+		return a.UserID == x.actor.UserID && a.Decision == d && a.Counts
+	})
+}
+
 // actionForm is what the form of an action holds.
 type actionForm struct {
 	*action
@@ -82,6 +94,7 @@ type actionForm struct {
 	text     string
 	policy   signing.ID // to resubmit under
 	key      string     // makes a second click find what the first one made
+	seen     string     // what the user decides on, as it was when she opened the form
 	choices  []choice
 	problems problems
 	closed   string // why there is no form; empty: there is one
@@ -119,6 +132,10 @@ func (x *exchange) showAction(status int, f actionForm) (err error) {
 	if f.request, err = x.loadRequest(); err != nil {
 		return err
 	}
+	if status == http.StatusConflict && f.done != nil && f.done(x, f.request.RequestView) {
+		return x.redirect(x.requestLink(f.request.ID))
+	}
+	f.seen = f.request.Binding
 	if !f.may(f.request.May) {
 		status = http.StatusConflict
 		f.closed = f.problems.all()
@@ -145,7 +162,10 @@ func (x *exchange) act() error {
 		return err
 	}
 	policy, _ := signing.ParseID(x.field("policy")) // none is refused by the action
-	f := actionForm{action: a, text: x.field("text"), policy: policy, key: x.field("key")}
+	f := actionForm{action: a, text: x.field("text"), policy: policy, key: x.field("key"), seen: x.field("seen")}
+	if f.seen == "" {
+		f.seen = "nothing" // which is never current
+	}
 	r, err := a.carryOut(x, id, f)
 	if err != nil {
 		if !shown(err) {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -87,6 +88,23 @@ func (a *answer) hidden(t *testing.T, name string) string {
 	}
 	t.Fatalf("%s has no hidden field %s", a.Request.URL, name)
 	return ""
+}
+
+// form returns the hidden fields of the page's first form to the address; none without such a form.
+func (a *answer) form(t *testing.T, path string) url.Values {
+	t.Helper()
+	values := url.Values{}
+	for _, form := range elements(a.dom(t), "form") {
+		if attrOf(form, "action") != path || len(values) > 0 {
+			continue
+		}
+		for _, n := range elements(form, "input") {
+			if attrOf(n, "type") == "hidden" {
+				values.Set(attrOf(n, "name"), attrOf(n, "value"))
+			}
+		}
+	}
+	return values
 }
 
 // links returns the addresses of all links.

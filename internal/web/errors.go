@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/countersign-dev/countersign/internal/auth"
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -16,6 +18,8 @@ type pageError struct {
 	title, message string
 	// link and linkText lead on.
 	link, linkText string
+	// keeps: a form was refused for who sent it; the script brings what was typed back when the form is opened again.
+	keeps bool
 }
 
 // Error returns title and message.
@@ -23,7 +27,7 @@ func (e *pageError) Error() string { return e.title + ": " + e.message }
 
 var errForeign = &pageError{
 	status: http.StatusForbidden, title: "The form was not accepted",
-	message: "It did not come from a current page of this server, so nothing was changed. You may have signed in or out in another tab since the page was loaded: go back, reload the page and send the form again.",
+	message: "It did not come from a current page of this server, so nothing was changed. You may have signed in or out in another tab since the page was loaded: open the form again and send it.",
 }
 
 // statusOfKind renders the domain's kinds.
@@ -93,6 +97,7 @@ func (x *exchange) fail(err error) {
 	switch {
 	case errors.As(err, &e):
 		shownAs = *e
+		x.leadBack(e, &shownAs)
 	case errors.As(err, &tooLarge):
 		shownAs = pageError{status: http.StatusRequestEntityTooLarge, title: "The upload is too large", message: "The server takes less in one request."}
 	case errors.As(err, &domain) && statusOfKind[domain.Kind].status != 0:
@@ -111,6 +116,28 @@ func (x *exchange) fail(err error) {
 		x.log.Error("render the error page", "error", err)
 		http.Error(x.w, "Internal error. Trace id: "+x.traceID, http.StatusInternalServerError)
 	}
+}
+
+// leadBack lets a refused form's page lead to the form, by way of the sign-in page if need be.
+func (x *exchange) leadBack(e *pageError, shownAs *pageError) {
+	if x.r.Method != http.MethodPost || e != errSignedOut && e != errForeign {
+		return
+	}
+	shownAs.keeps, shownAs.link, shownAs.linkText = true, x.formPage(), "Open the form again"
+	if e == errSignedOut {
+		shownAs.link, shownAs.linkText = withQuery(x.path("SignIn"), "return", shownAs.link), "Sign in"
+	}
+}
+
+// formPage returns the address of the page with the form that was sent.
+func (x *exchange) formPage() string {
+	if rt, _, _ := find(http.MethodGet, x.r.URL.Path); rt != nil {
+		return x.returnTo(x.prefix + x.r.URL.EscapedPath())
+	}
+	if from, err := url.Parse(x.r.Referer()); err == nil && from.Host != "" && strings.HasPrefix(x.r.Referer(), x.origin()+"/") {
+		return x.returnTo(from.RequestURI())
+	}
+	return x.path()
 }
 
 func (x *exchange) redirectToSignIn() {

@@ -128,8 +128,22 @@ func (x *exchange) render(status int, c templ.Component) error {
 	if err := c.Render(x.r.Context(), &body); err != nil {
 		return err
 	}
-	x.send(status, "text/html; charset=utf-8", body.Bytes())
+	x.send(status, "text/html; charset=utf-8", inReadingOrder(body.Bytes()))
 	return nil
+}
+
+// reordering are the characters that turn the order of those around them (Unicode Bidirectional Algorithm, sections 2.1 to 2.5).
+var reordering = strings.Split("\u202a \u202b \u202c \u202d \u202e \u2066 \u2067 \u2068 \u2069", " ")
+
+// inReadingOrder puts a visible mark in the place of characters by which a name that others chose could read as another one, such
+// as that of a file within an archive, or of a branch.
+func inReadingOrder(body []byte) []byte {
+	for _, c := range reordering {
+		if bytes.Contains(body, []byte(c)) {
+			body = bytes.ReplaceAll(body, []byte(c), []byte("\ufffd"))
+		}
+	}
+	return body
 }
 
 // send answers with a whole body.

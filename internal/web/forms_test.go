@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,15 +156,83 @@ func TestDecisions(t *testing.T) {
 	}
 	checkPage(t, long)
 	rita.send(t, approve, approve, url.Values{"text": {"Tested on three machines."}}).wantRedirect(t, s.requestPath(s.resubmitted.ID))
-	// The second click, or the form of a stale tab.
-	again := rita.send(t, s.path(), approve, url.Values{"text": {"Tested on three machines."}}).wantStatus(t, http.StatusConflict)
-	checkPage(t, again.wantText(t, "does not wait for approval"))
+	// The second click, or the form of a tab that was open before: what was wanted is so.
+	rita.send(t, s.path(), approve, url.Values{"text": {"Tested on three machines."}}).wantRedirect(t, s.requestPath(s.resubmitted.ID))
+	rita.send(t, s.path(), s.requestPath(s.resubmitted.ID, "Deny"), nil).wantStatus(t, http.StatusConflict).wantText(t, "does not wait for approval")
 	if r := s.advance(t, s.resubmitted.ID); r.Workflow != signing.WorkflowCompleted {
 		t.Fatalf("after the approval: %s %+v", r.Workflow, r.Failure)
 	}
 	rita.get(t, s.requestPath(s.resubmitted.ID)).wantText(t, "Tested on three machines.", "Rita Release Approved")
 	cancel := s.requestPath(s.resubmitted.ID, "Cancel")
 	sam.send(t, s.path(), cancel, nil).wantStatus(t, http.StatusConflict).wantText(t, "already Completed")
+}
+
+// TestStaleForms sends the forms of tabs that were opened before something changed.
+func TestStaleForms(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, newWorld(t))
+	ctx := t.Context()
+	sam, rita := s.browser(t, s.Sam), s.browser(t, s.Rita)
+	approve, cancel := s.requestPath(s.resubmitted.ID, "Approve"), s.requestPath(s.resubmitted.ID, "Cancel")
+	seen := rita.get(t, approve).form(t, approve)
+	seen.Set("text", "Tested before the change.")
+	if _, err := s.EditPolicy(ctx, s.Ada, "app", "release-signing", signing.PolicyEdit{CertificateSlug: ptr("test")}); err != nil {
+		t.Fatal(err)
+	}
+	changed := rita.post(t, approve, seen).wantStatus(t, http.StatusConflict).
+		wantText(t, "The signing policy or its certificate changed since you looked.", "Tested before the change.", "Test certificate")
+	checkPage(t, changed)
+	bare := cloneValues(seen)
+	bare.Del("seen")
+	rita.post(t, approve, bare).wantStatus(t, http.StatusConflict).wantText(t, "changed since you looked")
+	sam.send(t, cancel, cancel, nil).wantRedirect(t, s.requestPath(s.resubmitted.ID))
+	sam.send(t, s.path(), cancel, nil).wantRedirect(t, s.requestPath(s.resubmitted.ID)) // a second click
+	late := rita.post(t, approve, changed.form(t, approve)).wantStatus(t, http.StatusConflict)
+	checkPage(t, late.wantText(t, "does not wait for approval", "Show the signing request"))
+	if v, err := s.Request(ctx, s.Rita, s.resubmitted.ID); err != nil || len(v.Approvals) > 0 || v.Workflow != signing.WorkflowCanceled {
+		t.Errorf("stale forms led to %+v, %v", v, err)
+	}
+}
+
+// TestRefusedForms sends forms after the session has ended, and with the token of an earlier one: the answer leads back to the
+// form, and to no other server.
+func TestRefusedForms(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, newWorld(t))
+	approve, tokens := s.requestPath(s.resubmitted.ID, "Approve"), s.path("Account", "Tokens")
+	rita, nobody := s.browser(t, s.Rita), s.browser(t, signing.Actor{})
+	send := func(b *browser, path, referer string) *answer {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+path, strings.NewReader(url.Values{tokenField: {"old"}, "text": {"typed"}}.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Referer", referer)
+		return b.do(t, r)
+	}
+	own := s.server.URL + s.path("Account")
+	tests := []struct {
+		name, path, referer string
+		b                   *browser
+		status              int
+		link                string
+	}{
+		{"signed out", approve, "", nobody, http.StatusUnauthorized, withQuery("/Web/SignIn", "return", approve)},
+		{"signed out, form of a larger page", tokens, own, nobody, http.StatusUnauthorized, withQuery("/Web/SignIn", "return", s.path("Account"))},
+		{"signed out, upload", s.path("Submit"), "", nobody, http.StatusUnauthorized, withQuery("/Web/SignIn", "return", s.path("Submit"))},
+		{"old token", approve, own, rita, http.StatusForbidden, approve},
+		{"old token, form of a larger page", tokens, own, rita, http.StatusForbidden, s.path("Account")},
+		{"elsewhere", tokens, "https://evil.example/Web/x", rita, http.StatusForbidden, "/Web"},
+		{"almost here", tokens, s.server.URL + ".evil.example/Web/x", rita, http.StatusForbidden, "/Web"},
+		{"no page", tokens, s.server.URL + "/Api/v1", rita, http.StatusForbidden, "/Web"},
+	}
+	for _, test := range tests {
+		got := send(test.b, test.path, test.referer)
+		if got.StatusCode != test.status || !slices.Contains(got.links(t), test.link) {
+			t.Errorf("%s: status %d, links %q; want %d and %s", test.name, got.StatusCode, got.links(t), test.status, test.link)
+		}
+		checkPage(t, got.wantText(t, "What you typed is kept"))
+	}
 }
 
 func TestResubmitForm(t *testing.T) {

@@ -178,7 +178,7 @@ func TestDashboardAndList(t *testing.T) {
 	s := newScene(t, newWorld(t))
 	sam, rita, stan := s.browser(t, s.Sam), s.browser(t, s.Rita), s.browser(t, s.Stan)
 	rita.get(t, s.path()).wantText(t, "Waiting for your approval", "Release with verified origin", "You have not submitted anything yet", "No signing policy is open to you")
-	sam.get(t, s.path()).wantText(t, "Nothing waits for you", "Acme App / Test signing").wantNoText(t, "Acme App / Release with verified origin")
+	sam.get(t, s.path()).wantText(t, "Nothing is waiting for you", "Acme App / Test signing").wantNoText(t, "Acme App / Release with verified origin")
 	stan.get(t, s.path()).wantNoText(t, "setup.exe", "Acme App")
 	list := s.path("SigningRequests")
 	tests := []struct {

@@ -60,10 +60,10 @@ func TestHistoryIsTheAuditLog(t *testing.T) {
 			t.Errorf("no request of the test has the event %s", event)
 		}
 	}
-	if _, err := s.History(t.Context(), s.Stan, s.done.ID); signing.KindOf(err) != signing.KindNotFound {
+	if _, err := s.Request(t.Context(), s.Stan, s.done.ID); signing.KindOf(err) != signing.KindNotFound {
 		t.Errorf("a stranger reads the history: %v", err)
 	}
-	if _, err := s.History(t.Context(), s.Uwe, s.done.ID); signing.KindOf(err) != signing.KindNotFound {
+	if _, err := s.Request(t.Context(), s.Uwe, s.done.ID); signing.KindOf(err) != signing.KindNotFound {
 		t.Errorf("another organization reads the history: %v", err)
 	}
 }
@@ -118,7 +118,7 @@ func TestReportPrints(t *testing.T) {
 func (b *tab) print(t *testing.T) {
 	t.Helper()
 	call(t, b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
-	for _, problem := range eval[[]string](t, b, contrast) {
+	for _, problem := range eval[[]string](t, b, overflow) {
 		t.Errorf("on paper: %s", problem)
 	}
 	colours := eval[[]string](t, b, `[...new Set([...document.body.querySelectorAll("*"), document.body].filter((e) => e.checkVisibility() && !e.closest(".visually-hidden"))

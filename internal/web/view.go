@@ -119,6 +119,14 @@ func passedText(checks []signing.Verification) string {
 	return fmt.Sprintf("%d passed", passed)
 }
 
+// failureText is a failure's message without the first of its details, where all of them are listed below it.
+func failureText(f *signing.Failure) string {
+	if len(f.Details) > 1 {
+		return strings.TrimSuffix(strings.TrimSuffix(f.Message, f.Details[0]), ": ")
+	}
+	return f.Message
+}
+
 func deniedText(a signing.ApprovalView) string {
 	if a.Comment == "" {
 		return a.UserName + " denied the request."
@@ -231,6 +239,14 @@ func (f *submitForm) fieldNames() []string {
 		names = append(names, "Parameters."+p.name)
 	}
 	return names
+}
+
+// fileNoun names what the form takes.
+func (f *submitForm) fileNoun() string {
+	if f.multifile {
+		return "files"
+	}
+	return "a file"
 }
 
 // fileHint says what the chosen configuration takes.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -99,6 +100,7 @@ func (tpl *template) open(t testing.TB, n seedNames) *world {
 		t.Fatal(err)
 	}
 	w := tpl.w
+	w.cookies = maps.Clone(w.cookies)
 	w.server = httptest.NewUnstartedServer(nil)
 	// Passkeys need a host name, and cookies are kept by name.
 	_, port, _ := strings.Cut(w.server.Listener.Addr().String(), ":")
@@ -395,13 +397,14 @@ func (b *browser) post(t *testing.T, path string, form url.Values) *answer {
 	return b.do(t, r)
 }
 
-// send sends a form with the token of a page that the browser loaded.
+// send sends a form with the token of a page that the browser loaded, and with what else the page hid in that form.
 func (b *browser) send(t *testing.T, from, path string, form url.Values) *answer {
 	t.Helper()
 	page := b.get(t, from)
-	form = cloneValues(form)
-	form.Set(tokenField, page.token(t))
-	return b.post(t, path, form)
+	sent := page.form(t, path)
+	maps.Copy(sent, form)
+	sent.Set(tokenField, page.token(t))
+	return b.post(t, path, sent)
 }
 
 func cloneValues(v url.Values) url.Values {

@@ -81,8 +81,11 @@ addEventListener("pageshow", (event) => {
 });
 
 // ---- Dialogs: an action's page, shown over the request ---------------------------------------------------------------------------
+let opener = {}; // the link that opened the dialog
 document.addEventListener("htmx:afterSwap", (event) => {
-  if (event.detail.target.id !== "dialog-content") return;
+  const { target, requestConfig } = event.detail;
+  if (target.id !== "dialog-content") return;
+  if (requestConfig.elt.id) opener = { id: requestConfig.elt.id, href: requestConfig.elt.href };
   const dialog = $("#dialog");
   dialog.removeAttribute("aria-label");
   dialog.setAttribute("aria-labelledby", "dialog-title");
@@ -90,6 +93,14 @@ document.addEventListener("htmx:afterSwap", (event) => {
   ($("input[type=radio]:checked, input[type=radio], textarea, .btn", dialog) ?? dialog).focus();
 });
 $("#dialog").addEventListener("click", (event) => { if (event.target === event.currentTarget) event.currentTarget.close(); });
+$("#dialog").addEventListener("close", () => {
+  (document.getElementById(opener.id) ?? $("#content")).focus({ preventScroll: true }); // what had the focus may have been replaced
+});
+
+// What cannot be shown in its place is shown as a page of its own.
+for (const kind of ["htmx:responseError", "htmx:sendError"]) {
+  document.addEventListener(kind, ({ detail }) => { if (detail.elt.href) location.assign(detail.elt.href); });
+}
 
 // Answers with a problem are pages as well: show them.
 document.addEventListener("htmx:beforeSwap", (event) => {
@@ -133,6 +144,7 @@ document.addEventListener("htmx:beforeSwap", ({ detail }) => {
 });
 document.addEventListener("htmx:afterSwap", ({ detail }) => {
   if (detail.target.id === "deliveries") restore(opened);
+  if (detail.target.id === "results") say(`Signing requests listed: ${all("#results tbody tr").length}`);
 });
 function restore(states) {
   for (const [id, open] of states) {
@@ -140,30 +152,50 @@ function restore(states) {
     if (details) details.open = open || details.open && id.startsWith("check-");
   }
 }
+let heard = 0, again; // when the stream last opened, and the timer that opens it again
 function follow() {
+  clearTimeout(again);
   stream?.close();
   stream = undefined;
   const address = $("#live")?.dataset.events;
   if (!address || document.hidden) return;
+  heard = Date.now();
   stream = new EventSource(address);
+  stream.addEventListener("open", () => { heard = Date.now(); });
   stream.addEventListener("changed", refreshRequest);
   stream.addEventListener("final", () => stream?.close());
-  stream.addEventListener("error", () => {
-    // Closed for good: the session has ended, which the page itself tells.
-    if (stream?.readyState === EventSource.CLOSED && !$("#dialog").open) location.reload();
+  stream.addEventListener("error", async () => {
+    if (stream?.readyState !== EventSource.CLOSED) return; // the browser itself tries again
+    again = setTimeout(follow, 3000); // the server, or a proxy before it, is not ready
+    if (await refused(location.href) && !$("#dialog").open) location.reload();
   });
 }
 document.addEventListener("visibilitychange", follow);
+// The server ends a stream before long. One that stays silent was lost while the computer slept.
+setInterval(() => { if (stream && Date.now() - heard > 45000) follow(); }, 5000);
+// Reports whether the server no longer shows a page to this user; false when there is no answer.
+async function refused(address) {
+  try {
+    const { type, status } = await fetch(address, { method: "HEAD", redirect: "manual" });
+    return type === "opaqueredirect" || status >= 400 && status < 500;
+  } catch {
+    return false;
+  }
+}
 async function refreshRequest() {
-  const before = $("#live").dataset.status;
+  const before = $("#live").dataset.status, focused = document.activeElement?.closest("#live") && document.activeElement;
   const open = all("#live details[id]").map((d) => [d.id, d.open]);
-  const focused = document.activeElement?.closest("#live") ? document.activeElement.id : "";
   await htmx.ajax("GET", location.pathname, { target: "#live", select: "#live", swap: "outerHTML" });
   if (missed) return;
   restore(open);
-  if (focused) document.getElementById(focused)?.focus();
+  if (focused && !focused.isConnected) {
+    const same = all(`#live ${focused.tagName}`).find((e) => (focused.id ? e.id === focused.id : e.outerHTML === focused.outerHTML));
+    (same ?? $("#content")).focus({ preventScroll: true });
+  }
   const after = $("#live").dataset.status;
   if (after !== before) say(`Status: ${after}`);
+  // What the dialog asks is no longer the question: it says so.
+  if ($("#dialog").open && !document.getElementById(opener.id)) htmx.ajax("GET", opener.href, { target: "#dialog-content" });
   follow();
 }
 follow();
@@ -216,8 +248,9 @@ const uploads = (event) => event.detail.elt?.matches?.("[data-upload]") && event
 document.addEventListener("htmx:beforeSend", (event) => {
   const form = uploads(event);
   if (!form) return;
-  $("[data-progress]", form).hidden = false;
-  $("[data-upload-problem]", form).textContent = "";
+  $("[data-progress]", form).hidden = $("[data-abort]", form).hidden = false;
+  $("progress", form).value = 0;
+  $("[data-progress-text]", form).textContent = $("[data-upload-problem]", form).textContent = "";
 });
 document.addEventListener("htmx:xhr:progress", (event) => {
   const form = uploads(event);
@@ -225,18 +258,65 @@ document.addEventListener("htmx:xhr:progress", (event) => {
   const { loaded, total } = event.detail, percent = Math.floor((100 * loaded) / total);
   $("progress", form).value = percent;
   $("[data-progress-text]", form).textContent = loaded < total ? `${percent} % of ${bytes(total)}` : "Received; the server stores it…";
+  $("[data-abort]", form).hidden = loaded === total; // too late to promise that nothing is submitted
 });
 for (const kind of ["htmx:sendError", "htmx:sendAbort", "htmx:timeout"]) {
-  document.addEventListener(kind, (event) => {
+  document.addEventListener(kind, async (event) => {
     const form = uploads(event);
     if (!form) return;
     $("[data-progress]", form).hidden = true;
     $("[data-upload-problem]", form).textContent = kind === "htmx:sendAbort" ? "Stopped: nothing was submitted." :
       "The connection broke off: nothing was submitted, unless your signing requests list it. Try again.";
+    // The server does not read on when the session has ended, and browsers then miss its answer.
+    if (kind === "htmx:sendError" && await refused(location.href)) {
+      keepDraft();
+      location.reload();
+    }
   });
 }
 document.addEventListener("click", (event) => {
   if (event.target.closest("[data-abort]")) htmx.trigger($("[data-upload]"), "htmx:abort");
+});
+
+// ---- What was typed comes back after the session had ended ----------------------------------------------------------------------------
+// A form's fields are kept for this tab when it is sent, until a page shows that it was accepted or refused for another reason.
+const draftKey = "countersign-draft";
+const readDraft = () => JSON.parse(sessionStorage.getItem(draftKey) ?? "null");
+const writeDraft = (draft) => sessionStorage.setItem(draftKey, JSON.stringify(draft));
+const typed = (form) => [...form.elements].filter((e) => e.name && !e.matches("button, fieldset, [type=hidden], [type=password], [type=file], [autocomplete=off], [readonly]"));
+const keepDraft = () => { const draft = readDraft(); if (draft) writeDraft({ ...draft, kept: true }); };
+document.addEventListener("submit", ({ target: form }) => {
+  if (form.method !== "post" || document.body.matches(".bare") || form.matches("[data-theme-switch]")) return;
+  writeDraft({ action: new URL(form.action).pathname, fields: typed(form).map(({ name, value, checked }) => ({ name, value, checked })) });
+}, true);
+let returning; // fields that wait for those that depend on them
+function fill(form, fields) {
+  const inputs = typed(form);
+  for (const { name, value, checked } of fields) {
+    const same = inputs.filter((e) => e.name === name), choice = same.find((e) => e.matches("[type=radio], [type=checkbox]") && e.value === value);
+    if (choice) choice.checked = checked;
+    else if (same.length === 1 && !same[0].matches("[type=radio], [type=checkbox]")) same[0].value = value;
+  }
+}
+function bringBack() {
+  if ($("[data-refused]")) return keepDraft();
+  const draft = readDraft();
+  if (!draft || document.body.matches(".bare")) return;
+  sessionStorage.removeItem(draftKey);
+  const form = draft.kept && all("form[method=post]").find((f) => new URL(f.action).pathname === draft.action);
+  if (!form) return;
+  fill(form, draft.fields);
+  if (form.matches("[data-upload]")) {
+    returning = draft.fields;
+    $("#policy", form).dispatchEvent(new Event("change", { bubbles: true }));
+  }
+}
+document.addEventListener("DOMContentLoaded", bringBack); // after htmx knows the form
+document.addEventListener("htmx:afterSettle", ({ detail }) => {
+  if (detail.elt.id === "content") bringBack();
+  if (detail.elt.id !== "submit-details" || !returning) return;
+  fill($("[data-upload]"), returning);
+  returning = undefined;
 });
 
 // ---- Passkeys ------------------------------------------------------------------------------------------------------------------------
