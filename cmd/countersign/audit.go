@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -68,12 +69,22 @@ func (a *auditVerifyCmd) Run(ctx context.Context, io console) (err error) {
 	if err != nil {
 		return fmt.Errorf("read the database (is its schema this version's? see 'countersign migrate'): %w", err)
 	}
+	lost, err := service.LostAudits(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range lost {
+		organizations = append(organizations, &signing.Organization{ID: id})
+	}
 	heads := []logHead{}
 	broken := 0
 	for _, o := range organizations {
 		head, err := service.VerifyAudit(ctx, o.ID, noted[o.ID]...)
 		delete(noted, o.ID)
 		h := logHead{OrganizationID: o.ID, Name: o.Name, Sequence: head.Sequence, Chain: head.Chain.String()}
+		if err == nil && slices.Contains(lost, o.ID) {
+			err = fmt.Errorf("%w: its organization was removed from the database", audit.ErrBroken)
+		}
 		if errors.Is(err, audit.ErrBroken) {
 			h.Error = err.Error()
 			broken++

@@ -73,6 +73,9 @@ func Decode(leaf []byte) (*Entry, error) {
 	if err := dec.Decode(&e); err != nil {
 		return nil, fmt.Errorf("audit: decode leaf: %w", err)
 	}
+	if dec.InputOffset() != int64(len(leaf)) {
+		return nil, fmt.Errorf("audit: leaf goes on after its JSON, at byte %d", dec.InputOffset())
+	}
 	if e.Format != 1 {
 		return nil, fmt.Errorf("audit: leaf has format %d, this version knows format 1", e.Format)
 	}

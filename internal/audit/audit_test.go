@@ -109,7 +109,7 @@ func TestVerify(t *testing.T) {
 
 func TestDecode(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []string{"", "null", "[]", `{"format":2}`, `{"format":1,"extra":true}`, `{"format":"1"}`} {
+	for _, bad := range []string{"", "null", "[]", `{"format":2}`, `{"format":1,"extra":true}`, `{"format":"1"}`, `{"format":1}` + "\n", `{"format":1}{"format":1}`} {
 		if e, err := Decode([]byte(bad)); err == nil {
 			t.Errorf("%s decoded to %+v", bad, e)
 		}

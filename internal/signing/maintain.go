@@ -3,6 +3,7 @@ package signing
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/audit"
@@ -140,6 +141,21 @@ func (s *Service) AuditEntries(ctx context.Context, a Actor, f AuditFilter) (lea
 	return leaves, err
 }
 
+// LostAudits returns organizations that have an audit log and do not exist: no organization is ever deleted.
+func (s *Service) LostAudits(ctx context.Context) (lost []ID, err error) {
+	organizations, err := s.Organizations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = s.store.View(ctx, func(tx Tx) error {
+		lost, err = tx.AuditedOrganizations(ctx)
+		return err
+	})
+	return slices.DeleteFunc(lost, func(id ID) bool {
+		return slices.ContainsFunc(organizations, func(o *Organization) bool { return o.ID == id })
+	}), err
+}
+
 // VerifyAudit checks an organization's whole audit log, and that it goes through the heads that were noted earlier. It
 // returns the log's head. An error that wraps audit.ErrBroken names the entry. It reads past permissions: for whoever
 // operates the installation, and for export jobs.
@@ -154,7 +170,9 @@ func (s *Service) VerifyAudit(ctx context.Context, org ID, noted ...audit.Head) 
 			if leaves, err = tx.AuditLeaves(ctx, org, AuditFilter{AfterSeq: head.Sequence, Limit: 1000}); err != nil {
 				return err
 			}
-			stored, err = tx.AuditHead(ctx, org)
+			if stored, err = tx.AuditHead(ctx, org); KindOf(err) == KindNotFound {
+				stored, err = audit.Head{}, nil // which is the head of no log
+			}
 			return err
 		})
 		if err != nil {

@@ -268,6 +268,8 @@ type AuditTx interface {
 	AuditLeaves(ctx context.Context, org ID, filter AuditFilter) ([]audit.Leaf, error)
 	// AuditHead returns the last leaf's sequence number and chain value; 0 and the chain's start when there is none.
 	AuditHead(ctx context.Context, org ID) (audit.Head, error)
+	// AuditedOrganizations returns every organization that has a log, whether it exists or not.
+	AuditedOrganizations(ctx context.Context) ([]ID, error)
 }
 
 // AuditFilter narrows a list of audit entries; zero fields do not narrow.

@@ -45,6 +45,14 @@ func (x *tx) auditHead(ctx context.Context, org, lock string) (audit.Head, error
 	}, "SELECT sequence, chain FROM audit_heads WHERE organization_id = $1"+lock, org)
 }
 
+// AuditedOrganizations implements signing.AuditTx.
+func (x *tx) AuditedOrganizations(ctx context.Context) ([]signing.ID, error) {
+	return list(ctx, x.q, func(s scanner) (signing.ID, error) {
+		var id signing.ID
+		return id, s.Scan(&id)
+	}, "SELECT organization_id FROM audit_heads UNION SELECT organization_id FROM audit_leaves ORDER BY organization_id")
+}
+
 // maxAuditLeaves bounds a list without a limit.
 const maxAuditLeaves = 10000
 
@@ -99,9 +107,15 @@ func (x *tx) AuditLeaves(ctx context.Context, org signing.ID, filter signing.Aud
 	}
 	args := append(slices.Clip(b.args), text(org))
 	return list(ctx, x.q, func(s scanner) (audit.Leaf, error) {
-		var l audit.Leaf
-		return l, s.Scan(&l.Sequence, &l.Data, hashColumn{(*[32]byte)(&l.Chain)},
-			&l.Index.Event, &l.Index.ObjectType, &l.Index.ObjectID, &l.Index.ActorID, &l.Index.Time)
+		var (
+			l     audit.Leaf
+			chain []byte
+		)
+		err := s.Scan(&l.Sequence, &l.Data, &chain, &l.Index.Event, &l.Index.ObjectType, &l.Index.ObjectID, &l.Index.ActorID, &l.Index.Time)
+		if len(chain) == len(l.Chain) { // else it was tampered with, and left empty for the check of the chain to find
+			l.Chain = audit.Hash(chain)
+		}
+		return l, err
 	}, strings.Join([]string{
 		"SELECT l.sequence, l.leaf, l.chain, l.event, l.object_type, l.object_id, l.actor_id, l.at FROM (", b.sql(),
 		fmt.Sprintf(") k JOIN audit_leaves l ON l.organization_id = $%d AND l.sequence = k.sequence", len(args)),
