@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/countersign-dev/countersign/api"
 	"github.com/countersign-dev/countersign/internal/audit"
@@ -200,8 +201,8 @@ func auditRow(leaf audit.Leaf) ([]string, error) {
 	row := []string{strconv.FormatInt(leaf.Sequence, 10), e.Time.Format(time.RFC3339Nano), e.Event, e.Actor.Kind, e.Actor.Name, e.Actor.ID, e.Actor.Via,
 		e.Object.Type, e.Object.Name, e.Object.ID, string(e.Data), leaf.Chain.String()}
 	for i, cell := range row {
-		// Spreadsheets take such cells for formulas.
-		if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+		// Spreadsheets take such cells for formulas, some the full-width characters, too.
+		if first, _ := utf8.DecodeRuneInString(cell); cell != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", first) {
 			row[i] = "'" + cell
 		}
 	}

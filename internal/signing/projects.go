@@ -312,7 +312,7 @@ func (s *Service) CreateConfiguration(ctx context.Context, a Actor, project stri
 				return err
 			}
 		}
-		return s.record(ctx, tx, a, "ArtifactConfiguration.Created", configurationObject(c), map[string]any{"after": c, "xml": *e.XML, "project": p.Slug})
+		return s.record(ctx, tx, a, "ArtifactConfiguration.Created", configurationObject(c), map[string]any{"after": writtenConfiguration{c, *e.XML}, "project": p.Slug})
 	})
 	if err != nil {
 		return nil, err
@@ -367,38 +367,54 @@ func (v *validation) configuration(field, xml string) *artifact.Configuration {
 // EditConfiguration changes an artifact configuration; a new XML becomes its next version, which later requests pin.
 func (s *Service) EditConfiguration(ctx context.Context, a Actor, project, slug string, e ConfigurationEdit) (*Configuration, error) {
 	var p *Project
-	return edit[Configuration]{
+	c, err := edit[writtenConfiguration]{
 		event: "ArtifactConfiguration.Edited",
-		load: func(tx Tx) (c *Configuration, err error) {
+		load: func(tx Tx) (*writtenConfiguration, error) {
+			var err error
 			if p, err = s.visibleProject(ctx, tx, a, project); err != nil {
 				return nil, err
 			}
-			return tx.ConfigurationBySlug(ctx, a.OrganizationID, p.ID, slug)
+			c, err := tx.ConfigurationBySlug(ctx, a.OrganizationID, p.ID, slug)
+			if err != nil {
+				return nil, err
+			}
+			latest, err := tx.ConfigurationVersion(ctx, a.OrganizationID, c.ID, c.Latest)
+			if err != nil {
+				return nil, err
+			}
+			return &writtenConfiguration{c, latest.XML}, nil
 		},
-		permit: func(Tx, *Configuration) error { return require(a, OpConfigureProject, scope{project: p}) },
-		apply: func(tx Tx, c *Configuration) error {
-			if err := applyConfiguration(c, e); err != nil {
+		permit: func(Tx, *writtenConfiguration) error { return require(a, OpConfigureProject, scope{project: p}) },
+		apply: func(tx Tx, c *writtenConfiguration) error {
+			if err := applyConfiguration(c.Configuration, e); err != nil {
 				return err
 			}
 			if !c.Active && c.ID == p.DefaultConfigurationID {
 				return Errorf(KindConflict, "'%s' is the default artifact configuration of project '%s'; make another one the default first.", c.Slug, p.Slug)
 			}
-			if e.XML == nil {
+			if e.XML == nil || *e.XML == c.XML {
 				return nil
 			}
-			latest, err := tx.ConfigurationVersion(ctx, a.OrganizationID, c.ID, c.Latest)
-			if err != nil || latest.XML == *e.XML {
-				return err
-			}
 			c.Latest++
-			return s.insertVersion(ctx, tx, a, c, *e.XML)
+			c.XML = *e.XML
+			return s.insertVersion(ctx, tx, a, c.Configuration, c.XML)
 		},
-		update: func(tx Tx, c *Configuration) error {
-			return taken(tx.UpdateConfiguration(ctx, c), "Slug", "Another artifact configuration of the project has the slug '%s' already, or somebody changed this one meanwhile.", c.Slug)
+		update: func(tx Tx, c *writtenConfiguration) error {
+			return taken(tx.UpdateConfiguration(ctx, c.Configuration), "Slug", "Another artifact configuration of the project has the slug '%s' already, or somebody changed this one meanwhile.", c.Slug)
 		},
-		version: e.Version, current: func(c *Configuration) int { return c.Version },
-		object: configurationObject,
+		version: e.Version, current: func(c *writtenConfiguration) int { return c.Version },
+		object: func(c *writtenConfiguration) audit.Object { return configurationObject(c.Configuration) },
 	}.run(ctx, s, a)
+	if err != nil {
+		return nil, err
+	}
+	return c.Configuration, nil
+}
+
+// writtenConfiguration is an artifact configuration with its latest text, as the audit log has it.
+type writtenConfiguration struct {
+	*Configuration
+	XML string `json:"xml"`
 }
 
 // ConfigurationView is an artifact configuration with one version's text.

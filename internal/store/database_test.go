@@ -104,6 +104,16 @@ func TestAuditAppendOnly(t *testing.T) {
 		if err := db.Tx(ctx, func(tx signing.Tx) error { return appendEntry(tx, org) }); err != nil {
 			t.Fatal(err)
 		}
+		err := db.View(ctx, func(tx signing.Tx) error {
+			logs, err := tx.AuditedOrganizations(ctx)
+			if !slices.Equal(logs, []signing.ID{org}) {
+				t.Errorf("logs of %v, want that of %s", logs, org)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, query := range []string{
 			"UPDATE audit_leaves SET event = 'X'", "DELETE FROM audit_leaves",
 			"INSERT INTO audit_leaves SELECT * FROM audit_leaves",
