@@ -1,6 +1,7 @@
 package signing_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -13,69 +14,124 @@ import (
 	"github.com/countersign-dev/countersign/internal/store/storetest"
 )
 
-// TestFaults breaks every write and every commit of the release scenario, in every way, goes on as a client and a worker
-// would, and checks that nothing is lost, done twice or left open.
+// TestFaults breaks every write and every commit of the release scenario, and of artifacts that come later, in every way, goes on
+// as a client and a worker would, and checks that nothing is lost, done twice or left open.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	for _, fault := range storetest.Faults {
-		t.Run(fault.String(), func(t *testing.T) {
-			t.Parallel()
-			for step := 1; ; step++ {
-				if !scenarioWithFault(t, step, fault) {
-					if step < 30 {
-						t.Errorf("the scenario has only %d steps", step-1)
+	for name, c := range map[string]struct {
+		scenario func(*faultyWorld)
+		steps    int // at least
+	}{"release": {releaseWithFault, 30}, "upload": {uploadWithFault, 15}, "link": {linkWithFault, 15}} {
+		for _, fault := range storetest.Faults {
+			t.Run(name+", "+fault.String(), func(t *testing.T) {
+				t.Parallel()
+				for step := 1; ; step++ {
+					w := &faultyWorld{t: t}
+					f := &fetcher{content: examplePE}
+					w.world = newWorld(t, withFetcher(f), func(c *signing.Config) {
+						w.faulty = storetest.NewFaulty(c.Store)
+						c.Store = w.faulty
+					})
+					w.faulty.Break(step, fault)
+					c.scenario(w)
+					if t.Failed() {
+						t.Fatalf("after breaking step %d", step)
 					}
-					return
+					if !w.faulty.Fired() {
+						if step < c.steps {
+							t.Errorf("the scenario has only %d steps", step-1)
+						}
+						return
+					}
 				}
-				if t.Failed() {
-					t.Fatalf("after breaking step %d", step)
-				}
-			}
-		})
+			})
+		}
 	}
 }
 
-// scenarioWithFault reports whether the step came.
-func scenarioWithFault(t *testing.T, step int, fault storetest.Fault) bool {
-	var faulty *storetest.Faulty
-	w := newWorld(t, func(c *signing.Config) {
-		faulty = storetest.NewFaulty(c.Store)
-		c.Store = faulty
-	})
-	faulty.Break(step, fault)
-	ctx := t.Context()
-	again := func(what string, fn func() error) {
-		t.Helper()
-		var err error
-		for range 3 {
-			if err = fn(); err == nil {
-				return
-			}
-			if signing.KindOf(err) == 0 && !errors.Is(err, storetest.ErrInjected) {
-				break
-			}
-		}
-		t.Errorf("%s: %v (steps %v)", what, err, faulty.Steps())
-	}
-	// reach lets workers look at the request, after their leases and pauses, until it is in the state.
-	reach := func(id signing.ID, want signing.WorkflowStatus) {
-		t.Helper()
-		for range 8 {
-			if w.status(t, id).Workflow == want {
-				return
-			}
-			if err := w.Advance(ctx, id); err != nil && !errors.Is(err, storetest.ErrInjected) {
-				t.Error(err)
-			}
-			w.clock.advance(2 * time.Minute)
-			if err := w.Sweep(ctx); err != nil && !errors.Is(err, storetest.ErrInjected) {
-				t.Error(err)
-			}
-		}
-		r := w.status(t, id)
-		t.Errorf("request is %s (%+v), want %s; steps %v", r.Workflow, r.Failure, want, faulty.Steps())
-	}
+// faultyWorld is a world in which one step breaks.
+type faultyWorld struct {
+	*world
+	t      *testing.T
+	faulty *storetest.Faulty
+}
 
+// again does what a client does, again when it failed.
+func (w *faultyWorld) again(what string, fn func() error) {
+	w.t.Helper()
+	var err error
+	for range 3 {
+		if err = fn(); err == nil {
+			return
+		}
+		if signing.KindOf(err) == 0 && !errors.Is(err, storetest.ErrInjected) {
+			break
+		}
+	}
+	w.t.Fatalf("%s: %v (steps %v)", what, err, w.faulty.Steps())
+}
+
+// reach lets workers look at the request, after their leases and pauses, until it is in the state.
+func (w *faultyWorld) reach(id signing.ID, want signing.WorkflowStatus) {
+	w.t.Helper()
+	for range 8 {
+		if w.status(w.t, id).Workflow == want {
+			return
+		}
+		if err := w.Advance(w.t.Context(), id); err != nil && !errors.Is(err, storetest.ErrInjected) {
+			w.t.Error(err)
+		}
+		w.clock.advance(2 * time.Minute)
+		if err := w.Sweep(w.t.Context()); err != nil && !errors.Is(err, storetest.ErrInjected) {
+			w.t.Error(err)
+		}
+	}
+	r := w.status(w.t, id)
+	w.t.Errorf("request is %s (%+v), want %s; steps %v", r.Workflow, r.Failure, want, w.faulty.Steps())
+}
+
+// uploadWithFault submits without an artifact and uploads it afterwards.
+func uploadWithFault(w *faultyWorld) {
+	w.complete(func(s *signing.Submission) {
+		s.Upload = &signing.Upload{FileName: "app.exe", SHA256: hexSum(examplePE)}
+	}, func(id signing.ID) {
+		w.again("upload", func() error {
+			_, err := w.UploadArtifact(w.t.Context(), w.CI, id, bytes.NewReader(examplePE))
+			return err
+		})
+	})
+}
+
+// linkWithFault submits with a retrieval link.
+func linkWithFault(w *faultyWorld) {
+	w.complete(func(s *signing.Submission) {
+		s.Link = &signing.Link{URL: "https://ci.example/app.exe", FileName: "app.exe", SHA256: hexSum(examplePE)}
+	}, func(signing.ID) {})
+}
+
+// complete submits what brings no artifact along, and waits until it is signed.
+func (w *faultyWorld) complete(change func(*signing.Submission), then func(signing.ID)) {
+	var r *signing.Request
+	w.again("submit", func() (err error) {
+		sub := signing.Submission{Target: signing.Target{ProjectSlug: "app", PolicySlug: "test-signing"}, IdempotencyKey: "build 1"}
+		change(&sub)
+		r, _, err = w.Submit(w.t.Context(), w.CI, sub)
+		return err
+	})
+	then(r.ID)
+	w.reach(r.ID, signing.WorkflowCompleted)
+	if v := w.verification(w.t, r.ID, "ArtifactDigest"); v.Result != signing.Passed {
+		w.t.Errorf("the announced hash: %+v", v)
+	}
+	if n := count(w.events(w.t, r.ID), "ArtifactReceived"); n != 1 {
+		w.t.Errorf("the artifact was received %d times", n)
+	}
+	w.checkInvariants(w.t, r.ID)
+}
+
+// releaseWithFault signs for a test, and resubmits for the release.
+func releaseWithFault(w *faultyWorld) {
+	t, ctx, again, reach := w.t, w.t.Context(), w.again, w.reach
 	var test, release *signing.Request
 	again("submit", func() error {
 		st := w.stage(t, w.CI)
@@ -86,9 +142,6 @@ func scenarioWithFault(t *testing.T, step int, fault storetest.Fault) bool {
 		test = r
 		return err
 	})
-	if t.Failed() {
-		return true
-	}
 	reach(test.ID, signing.WorkflowCompleted)
 	again("resubmit", func() error {
 		if v, err := w.Request(ctx, w.CI, test.ID); err != nil || len(v.Resubmits) > 0 {
@@ -101,9 +154,6 @@ func scenarioWithFault(t *testing.T, step int, fault storetest.Fault) bool {
 		release = r
 		return err
 	})
-	if t.Failed() {
-		return true
-	}
 	reach(release.ID, signing.WorkflowWaitingForApproval)
 	again("approve", func() error {
 		_, err := w.Approve(ctx, w.Approver, release.ID, "ok")
@@ -115,7 +165,6 @@ func scenarioWithFault(t *testing.T, step int, fault storetest.Fault) bool {
 	reach(release.ID, signing.WorkflowCompleted)
 
 	w.checkInvariants(t, test.ID, release.ID)
-	return faulty.Fired()
 }
 
 // checkInvariants checks what must hold of completed requests whatever happened on the way.
