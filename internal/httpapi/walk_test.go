@@ -161,8 +161,9 @@ func onCSR(suffix string) func(*testing.T, *world) string {
 	}
 }
 
-// TestEveryRouteAsEveryone walks all routes of the contract as everyone: each member, the other organization's
-// administrator here and there, a wrong token and none. A route without a row fails.
+// TestEveryRouteAsEveryone walks all routes of the contract as everyone: each member in her own organization and in the other
+// one, members through nested groups, the other organization's administrator here and there, a deactivated administrator, tokens
+// that expired, were revoked or are wrong, and none. A route without a row fails.
 func TestEveryRouteAsEveryone(t *testing.T) {
 	t.Parallel()
 	all := generatedPatterns()
@@ -188,9 +189,8 @@ func TestEveryRouteAsEveryone(t *testing.T) {
 
 func (row walk) walk(t *testing.T, w *world, pattern string) {
 	method, route, _ := strings.Cut(pattern, " ")
-	attempt := func(who, authorization, organization string, want int) {
+	attemptAt := func(who, authorization, organization, path string, want int) {
 		t.Helper()
-		path := row.path(t, w)
 		b := row.body
 		if strings.HasSuffix(route, "/Resubmit") {
 			b = jsonBody(`{"originalSigningRequestId":"` + string(w.advanced(t, "test-signing")) + `","signingPolicySlug":"release-signing"}`)
@@ -208,6 +208,10 @@ func (row walk) walk(t *testing.T, w *world, pattern string) {
 			t.Errorf("%s: the refusal is no problem: %s", who, text)
 		}
 	}
+	attempt := func(who, authorization, organization string, want int) {
+		t.Helper()
+		attemptAt(who, authorization, organization, row.path(t, w), want)
+	}
 	or := func(status, otherwise int) int {
 		if status == 0 {
 			return otherwise
@@ -219,22 +223,32 @@ func (row walk) walk(t *testing.T, w *world, pattern string) {
 		attempt("a wrong token", "Bearer nonsense", "", http.StatusOK)
 		return
 	}
-	for _, who := range members {
-		want := http.StatusForbidden
+	expect := func(who string) int {
 		switch {
 		case slices.Contains(row.may, who):
-			want = or(row.ok, http.StatusOK)
+			return or(row.ok, http.StatusOK)
 		case slices.Contains(row.hidden, who):
-			want = or(row.hiddenStatus, http.StatusNotFound)
+			return or(row.hiddenStatus, http.StatusNotFound)
 		}
-		attempt(who, "Bearer "+w.people[who].token, w.org, want)
+		return http.StatusForbidden
 	}
-	attempt("nobody", "", w.org, http.StatusUnauthorized)
-	attempt("a wrong token", "Bearer nonsense", w.org, http.StatusUnauthorized)
-	attempt("a build system alone", "Bearer "+w.buildSystem, w.org, http.StatusUnauthorized)
-	attempt(foreigner, "Bearer "+w.people[foreigner].token, w.org, http.StatusForbidden)
+	somewhere := row.path(t, w) // for those who are refused whatever it is
+	for _, who := range members {
+		attempt(who, "Bearer "+w.people[who].token, w.org, expect(who))
+		attemptAt(who+" abroad", "Bearer "+w.people[who].token, w.other, somewhere, http.StatusForbidden)
+	}
+	for who, like := range standIns {
+		attempt(who, "Bearer "+w.people[who].token, w.org, expect(like))
+	}
+	for who, authorization := range map[string]string{
+		"nobody": "", "a wrong token": "Bearer nonsense", "a build system alone": "Bearer " + w.buildSystem,
+		deactivated: "Bearer " + w.people[deactivated].token, "an expired token": "Bearer " + w.expired, "a revoked token": "Bearer " + w.revoked,
+	} {
+		attemptAt(who, authorization, w.org, somewhere, http.StatusUnauthorized)
+	}
+	attemptAt(foreigner, "Bearer "+w.people[foreigner].token, w.org, somewhere, http.StatusForbidden)
 	attempt(foreigner+" at home", "Bearer "+w.people[foreigner].token, w.other, or(row.abroad, http.StatusNotFound))
-	attempt("unknown organization", "Bearer "+w.people[globalAdmin].token, string(signing.NewID()), http.StatusForbidden)
-	attempt("empty GUID", "Bearer "+w.people[globalAdmin].token, "00000000-0000-0000-0000-000000000000", http.StatusBadRequest)
-	attempt("no GUID", "Bearer "+w.people[globalAdmin].token, "acme", http.StatusBadRequest)
+	attemptAt("unknown organization", "Bearer "+w.people[globalAdmin].token, string(signing.NewID()), somewhere, http.StatusForbidden)
+	attemptAt("empty GUID", "Bearer "+w.people[globalAdmin].token, "00000000-0000-0000-0000-000000000000", somewhere, http.StatusBadRequest)
+	attemptAt("no GUID", "Bearer "+w.people[globalAdmin].token, "acme", somewhere, http.StatusBadRequest)
 }

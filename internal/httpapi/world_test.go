@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/countersign-dev/countersign/api"
 	"github.com/countersign-dev/countersign/artifact/authenticode/petest"
@@ -41,7 +43,13 @@ const (
 	requester        = "request's submitter" // of the requests that the world makes, without any other permission
 	ciUser           = "CI user"             // submitter of every policy
 	foreigner        = "other organization's administrator"
+	deactivated      = "deactivated administrator" // and approver
 )
+
+// standIns have their permissions through a group in a group, otherwise they are like those whom they stand in for.
+var standIns = map[string]string{
+	"nested project reader": projectReader, "nested configurator": configurator, "nested submitter": submitter, "nested approver": approver,
+}
 
 var members = []string{
 	globalAdmin, certificateAdmin, userAdmin, projectAdmin, globalReader, regular, directory,
@@ -73,6 +81,8 @@ type seeded struct {
 	org, other  string
 	group       signing.ID // empty group of submitters
 	buildSystem string     // its token
+	// Tokens of the global administrator that no longer count.
+	expired, revoked string
 }
 
 var template struct {
@@ -231,6 +241,7 @@ func (w *world) seed(ctx context.Context) error {
 		globalReader: signing.GlobalReader, regular: signing.RegularUser, directory: signing.DirectorySynchronizer,
 		projectReader: signing.RegularUser, configurator: signing.RegularUser, submitter: signing.RegularUser,
 		approver: signing.RegularUser, requester: signing.RegularUser, ciUser: signing.RegularUser,
+		deactivated: signing.GlobalAdministrator,
 	} {
 		n := signing.NewUser{Kind: signing.Interactive, Name: name, Email: url.PathEscape(strings.ReplaceAll(name, "'", "")) + "@acme.example", Roles: []signing.Role{role}}
 		if name == ciUser {
@@ -244,6 +255,25 @@ func (w *world) seed(ctx context.Context) error {
 		if err := w.add(ctx, u); err != nil {
 			return err
 		}
+	}
+	nested := map[string][]signing.Subject{} // by the one who is stood in for
+	for name, like := range standIns {
+		u, err := w.signing.CreateUser(ctx, by, signing.NewUser{Kind: signing.Interactive, Name: name, Email: strings.ReplaceAll(name, " ", ".") + "@acme.example"})
+		if err != nil {
+			return err
+		}
+		if err := w.add(ctx, u); err != nil {
+			return err
+		}
+		members := w.subjects(name)
+		for _, kind := range []string{"inner", "outer"} {
+			g, err := w.signing.CreateGroup(ctx, by, signing.GroupEdit{Name: ptr(kind + " " + like), Members: &members})
+			if err != nil {
+				return err
+			}
+			members = []signing.Subject{{Kind: signing.SubjectGroup, ID: g.ID}}
+		}
+		nested[like] = members
 	}
 	group, err := w.signing.CreateGroup(ctx, by, signing.GroupEdit{Name: ptr("former submitters"), Members: ptr([]signing.Subject{})})
 	if err != nil {
@@ -264,7 +294,7 @@ func (w *world) seed(ctx context.Context) error {
 	}
 	if _, err := w.signing.CreateProject(ctx, by, signing.ProjectEdit{
 		Slug: ptr("demo"), Name: ptr("Demo"), Repositories: ptr([]string{"https://github.com/acme/app"}), TrustedBuildSystems: ptr([]signing.ID{system.ID}),
-		Readers: ptr(w.subjects(projectReader)), Configurators: ptr(w.subjects(configurator)),
+		Readers: ptr(append(w.subjects(projectReader), nested[projectReader]...)), Configurators: ptr(append(w.subjects(configurator), nested[configurator]...)),
 	}); err != nil {
 		return err
 	}
@@ -276,7 +306,8 @@ func (w *world) seed(ctx context.Context) error {
 	if _, err := w.signing.EditProject(ctx, by, "demo", signing.ProjectEdit{DefaultConfigurationSlug: ptr("exe")}); err != nil {
 		return err
 	}
-	submitters := append(w.subjects(submitter, ciUser), signing.Subject{Kind: signing.SubjectGroup, ID: w.group})
+	submitters := append(append(w.subjects(submitter, ciUser), signing.Subject{Kind: signing.SubjectGroup, ID: w.group}), nested[submitter]...)
+	approvers := append(w.subjects(approver, deactivated), nested[approver]...)
 	for slug, rules := range map[string]signing.PolicyRules{
 		"test-signing": {}, "release-signing": {RequiredApprovals: 1}, "verified": {RequireTrustedBuildSystem: true, VerifyOrigin: true, AllowedBranches: []string{"main"}},
 	} {
@@ -285,11 +316,27 @@ func (w *world) seed(ctx context.Context) error {
 			certificate = "test"
 		}
 		if _, err := w.signing.CreatePolicy(ctx, by, "demo", signing.PolicyEdit{Slug: ptr(slug), Name: ptr(slug), CertificateSlug: ptr(certificate),
-			Rules: &rules, Submitters: &submitters, Approvers: ptr(w.subjects(approver))}); err != nil {
+			Rules: &rules, Submitters: &submitters, Approvers: &approvers}); err != nil {
 			return err
 		}
 	}
-	return nil
+	w.expired = "a-token-from-elsewhere-that-expired-long-ago"
+	err = w.db.Tx(ctx, func(tx signing.Tx) error {
+		return tx.InsertToken(ctx, &signing.APIToken{ID: signing.NewID(), OrganizationID: o.ID, Kind: signing.UserToken, OwnerID: by.UserID,
+			Name: "old", Prefix: "a-token-", Hash: sha256.Sum256([]byte(w.expired)), CreatedAt: time.Now().Add(-2 * time.Hour), ExpiresAt: ptr(time.Now().Add(-time.Hour))})
+	})
+	if err != nil {
+		return err
+	}
+	var revoked *signing.APIToken
+	if w.revoked, revoked, err = w.auth.IssueToken(ctx, by, signing.UserToken, by.UserID, auth.TokenOptions{}); err != nil {
+		return err
+	}
+	if err := w.auth.RevokeToken(ctx, by, signing.UserToken, by.UserID, revoked.ID); err != nil {
+		return err
+	}
+	_, err = w.signing.EditUser(ctx, by, w.people[deactivated].actor.UserID, signing.UserEdit{Active: ptr(false)})
+	return err
 }
 
 // add gives a user a token. Personal tokens are issued by their owners.
