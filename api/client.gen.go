@@ -831,12 +831,16 @@ type ClientInterface interface {
 
 	// DeactivateSigningPolicyWithBody Deactivate a signing policy
 	//
+	// Signing requests under it that are not final would fail: while there are some the answer is 409, unless `evenIfInUse` is sent.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
 	DeactivateSigningPolicyWithBody(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeactivateSigningPolicy Deactivate a signing policy
+	//
+	// Signing requests under it that are not final would fail: while there are some the answer is 409, unless `evenIfInUse` is sent.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3141,6 +3145,8 @@ func (c *Client) GetSigningPolicyX509Certificate(ctx context.Context, organizati
 
 // DeactivateSigningPolicyWithBody Deactivate a signing policy
 //
+// Signing requests under it that are not final would fail: while there are some the answer is 409, unless `evenIfInUse` is sent.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
@@ -3157,6 +3163,8 @@ func (c *Client) DeactivateSigningPolicyWithBody(ctx context.Context, organizati
 }
 
 // DeactivateSigningPolicy Deactivate a signing policy
+//
+// Signing requests under it that are not final would fail: while there are some the answer is 409, unless `evenIfInUse` is sent.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -11306,12 +11314,16 @@ type ClientWithResponsesInterface interface {
 
 	// DeactivateSigningPolicyWithBodyWithResponse Deactivate a signing policy
 	//
+	// Signing requests under it that are not final would fail: while there are some the answer is 409, unless `evenIfInUse` is sent.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
 	DeactivateSigningPolicyWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, projectSlug ProjectSlug, signingPolicySlug SigningPolicySlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeactivateSigningPolicyResponse, error)
 
 	// DeactivateSigningPolicyWithResponse Deactivate a signing policy
+	//
+	// Signing requests under it that are not final would fail: while there are some the answer is 409, unless `evenIfInUse` is sent.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -19108,6 +19120,8 @@ func (c *ClientWithResponses) GetSigningPolicyX509CertificateWithResponse(ctx co
 
 // DeactivateSigningPolicyWithBodyWithResponse Deactivate a signing policy
 //
+// Signing requests under it that are not final would fail: while there are some the answer is 409, unless `evenIfInUse` is sent.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/{organizationId}/Projects/{projectSlug}/SigningPolicies/{signingPolicySlug}/Deactivate (the `DeactivateSigningPolicy` operationId).
@@ -19120,6 +19134,8 @@ func (c *ClientWithResponses) DeactivateSigningPolicyWithBodyWithResponse(ctx co
 }
 
 // DeactivateSigningPolicyWithResponse Deactivate a signing policy
+//
+// Signing requests under it that are not final would fail: while there are some the answer is 409, unless `evenIfInUse` is sent.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

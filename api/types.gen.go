@@ -570,11 +570,15 @@ type CertificateType string
 
 // CertificateRestrictions The least rules of every signing policy that uses the certificate.
 type CertificateRestrictions struct {
-	MinimumApprovals           int  `json:"minimumApprovals,omitempty,omitzero"`
-	RequiresTimestamp          bool `json:"requiresTimestamp,omitempty,omitzero"`
-	RequiresTrustedBuildSystem bool `json:"requiresTrustedBuildSystem,omitempty,omitzero"`
-	SubmitterMayNotApprove     bool `json:"submitterMayNotApprove,omitempty,omitzero"`
-	VerifiesOriginPolicy       bool `json:"verifiesOriginPolicy,omitempty,omitzero"`
+	MinimumApprovals            int  `json:"minimumApprovals,omitempty,omitzero"`
+	RequiresStrictConfiguration bool `json:"requiresStrictConfiguration,omitempty,omitzero"`
+	RequiresTimestamp           bool `json:"requiresTimestamp,omitempty,omitzero"`
+	RequiresTrustedBuildSystem  bool `json:"requiresTrustedBuildSystem,omitempty,omitzero"`
+	SubmitterMayNotApprove      bool `json:"submitterMayNotApprove,omitempty,omitzero"`
+	VerifiesOriginPolicy        bool `json:"verifiesOriginPolicy,omitempty,omitzero"`
+
+	// VerifyOriginPolicy The same, as requests about signing policies spell it.
+	VerifyOriginPolicy bool `json:"verifyOriginPolicy,omitempty,omitzero"`
 }
 
 // ChangeMembers defines model for ChangeMembers.
@@ -667,7 +671,14 @@ type CreateSigningPolicy struct {
 	Slug                        string             `json:"slug"`
 	SubmitterMayNotApprove      *bool              `json:"submitterMayNotApprove,omitempty"`
 	Submitters                  *[]Subject         `json:"submitters,omitempty"`
-	VerifyOriginPolicy          *bool              `json:"verifyOriginPolicy,omitempty"`
+
+	// VerifiesOriginPolicy As answers spell it; `verifyOriginPolicy` prevails.
+	VerifiesOriginPolicy *bool `json:"verifiesOriginPolicy,omitempty"`
+
+	// VerifyOrigin The older spelling of `verifyOriginPolicy`.
+	// Deprecated: this property has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	VerifyOrigin       *bool `json:"verifyOrigin,omitempty"`
+	VerifyOriginPolicy *bool `json:"verifyOriginPolicy,omitempty"`
 }
 
 // CreateUserGroup defines model for CreateUserGroup.
@@ -922,7 +933,14 @@ type EditSigningPolicy struct {
 	Slug                        *string            `json:"slug,omitempty"`
 	SubmitterMayNotApprove      *bool              `json:"submitterMayNotApprove,omitempty"`
 	Submitters                  *[]Subject         `json:"submitters,omitempty"`
-	VerifyOriginPolicy          *bool              `json:"verifyOriginPolicy,omitempty"`
+
+	// VerifiesOriginPolicy As answers spell it; `verifyOriginPolicy` prevails.
+	VerifiesOriginPolicy *bool `json:"verifiesOriginPolicy,omitempty"`
+
+	// VerifyOrigin The older spelling of `verifyOriginPolicy`.
+	// Deprecated: this property has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	VerifyOrigin       *bool `json:"verifyOrigin,omitempty"`
+	VerifyOriginPolicy *bool `json:"verifyOriginPolicy,omitempty"`
 
 	// Version The version that was read; when it is not the current one, the answer is 409.
 	Version int `json:"version,omitempty,omitzero"`
@@ -2208,7 +2226,7 @@ type CreateSigningPolicyJSONRequestBody = CreateSigningPolicy
 type ActivateSigningPolicyJSONRequestBody = ExpectedVersion
 
 // DeactivateSigningPolicyJSONRequestBody defines body for DeactivateSigningPolicy for application/json ContentType.
-type DeactivateSigningPolicyJSONRequestBody = ExpectedVersion
+type DeactivateSigningPolicyJSONRequestBody = Deactivate
 
 // EditSigningPolicyJSONRequestBody defines body for EditSigningPolicy for application/json ContentType.
 type EditSigningPolicyJSONRequestBody = EditSigningPolicy

@@ -84,7 +84,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		{"POST " + certificate + "/Deactivate", "/Certificates/r/Deactivate", `{}`, "Certificate.Edited " + edited, ""},
 		{"POST " + certificate + "/DeletePrivateKey", "/Certificates/r/DeletePrivateKey", `{}`, "Certificate.PrivateKeyDeleted " + edited + ", Certificate.PrivateKeyErased " + edited, ""},
 		{"POST " + certificate + "/Delete", "/Certificates/p/Delete", `{}`, "Certificate.PrivateKeyDeleted " + edited + ", Certificate.PrivateKeyErased " + edited + ", Certificate.Deleted before", ""},
-		{"POST " + project + "/ArtifactConfigurations", "/Projects/w/ArtifactConfigurations", `{"slug":"a","name":"A","artifactConfigurationXml":"` + configuration + `"}`, "ArtifactConfiguration.Created after", ""},
+		{"POST " + project + "/ArtifactConfigurations", "/Projects/w/ArtifactConfigurations", `{"slug":"a","name":"A","artifactConfigurationXml":"` + configuration + `"}`, "ArtifactConfiguration.Created after, Project.Edited " + edited, ""},
 		{"POST " + configurations + "/Edit", "/Projects/w/ArtifactConfigurations/a/Edit", `{"name":"AA"}`, "ArtifactConfiguration.Edited " + edited, ""},
 		{"POST " + configurations + "/EditXml", "/Projects/w/ArtifactConfigurations/a/EditXml", `{"artifactConfigurationXml":"` + configuration + ` "}`, "ArtifactConfiguration.Edited " + edited, ""},
 		{"POST " + project + "/ArtifactConfigurations", "/Projects/w/ArtifactConfigurations", `{"slug":"b","name":"B","artifactConfigurationXml":"` + configuration + `"}`, "ArtifactConfiguration.Created after", ""},

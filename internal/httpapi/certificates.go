@@ -33,7 +33,7 @@ func certificateOf(l links, c *signing.Certificate) api.Certificate {
 		Restrictions: api.CertificateRestrictions{
 			MinimumApprovals: c.Restrictions.MinimumApprovals, SubmitterMayNotApprove: c.Restrictions.SubmitterMayNotApprove,
 			RequiresTrustedBuildSystem: c.Restrictions.RequireTrustedBuildSystem, VerifiesOriginPolicy: c.Restrictions.VerifyOrigin,
-			RequiresTimestamp: c.Restrictions.RequireTimestamp,
+			RequiresStrictConfiguration: c.Restrictions.StrictConfiguration, RequiresTimestamp: c.Restrictions.RequireTimestamp,
 		},
 		Link: l.resource(string(c.OrganizationID), "Certificates", c.Slug), Version: c.Version,
 	}
@@ -54,7 +54,8 @@ func certificateOf(l links, c *signing.Certificate) api.Certificate {
 func restrictionsOf(r api.CertificateRestrictions) signing.CertificateRestrictions {
 	return signing.CertificateRestrictions{
 		MinimumApprovals: r.MinimumApprovals, SubmitterMayNotApprove: r.SubmitterMayNotApprove,
-		RequireTrustedBuildSystem: r.RequiresTrustedBuildSystem, VerifyOrigin: r.VerifiesOriginPolicy, RequireTimestamp: r.RequiresTimestamp,
+		RequireTrustedBuildSystem: r.RequiresTrustedBuildSystem, VerifyOrigin: r.VerifiesOriginPolicy || r.VerifyOriginPolicy,
+		StrictConfiguration: r.RequiresStrictConfiguration, RequireTimestamp: r.RequiresTimestamp,
 	}
 }
 

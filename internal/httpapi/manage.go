@@ -246,7 +246,7 @@ func rulesFrom(b api.EditSigningPolicy, current signing.PolicyRules) *signing.Po
 	current.RequiredApprovals = overlay(b.RequiredApprovals, current.RequiredApprovals)
 	current.SubmitterMayNotApprove = overlay(b.SubmitterMayNotApprove, current.SubmitterMayNotApprove)
 	current.RequireTrustedBuildSystem = overlay(b.RequiresTrustedBuildSystem, current.RequireTrustedBuildSystem)
-	current.VerifyOrigin = overlay(b.VerifyOriginPolicy, current.VerifyOrigin)
+	current.VerifyOrigin = overlay(b.VerifyOriginPolicy, overlay(b.VerifiesOriginPolicy, overlay(b.VerifyOrigin, current.VerifyOrigin)))
 	current.AllowedBranches = overlay(b.AllowedBranches, current.AllowedBranches)
 	current.StrictConfiguration = overlay(b.RequiresStrictConfiguration, current.StrictConfiguration)
 	current.RequireTimestamp = overlay(b.RequiresTimestamp, current.RequireTimestamp)
@@ -262,7 +262,8 @@ func (s *service) CreateSigningPolicy(ctx context.Context, r api.CreateSigningPo
 	b := r.Body
 	rules := rulesFrom(api.EditSigningPolicy{
 		RequiredApprovals: b.RequiredApprovals, SubmitterMayNotApprove: b.SubmitterMayNotApprove,
-		RequiresTrustedBuildSystem: b.RequiresTrustedBuildSystem, VerifyOriginPolicy: b.VerifyOriginPolicy, AllowedBranches: b.AllowedBranches,
+		RequiresTrustedBuildSystem: b.RequiresTrustedBuildSystem, AllowedBranches: b.AllowedBranches,
+		VerifyOriginPolicy: b.VerifyOriginPolicy, VerifiesOriginPolicy: b.VerifiesOriginPolicy, VerifyOrigin: b.VerifyOrigin,
 		RequiresStrictConfiguration: b.RequiresStrictConfiguration, RequiresTimestamp: b.RequiresTimestamp, RetentionDays: b.RetentionDays,
 		Notifications: b.Notifications,
 	}, signing.PolicyRules{})
@@ -313,7 +314,7 @@ func (s *service) ActivateSigningPolicy(ctx context.Context, r api.ActivateSigni
 
 // DeactivateSigningPolicy deactivates a signing policy.
 func (s *service) DeactivateSigningPolicy(ctx context.Context, r api.DeactivateSigningPolicyRequestObject) (api.DeactivateSigningPolicyResponseObject, error) {
-	p, err := s.editPolicy(ctx, r.ProjectSlug, r.SigningPolicySlug, signing.PolicyEdit{Active: pointer(false), Version: expected(r.Body)})
+	p, err := s.editPolicy(ctx, r.ProjectSlug, r.SigningPolicySlug, signing.PolicyEdit{Active: pointer(false), Version: deactivation(r.Body).Version, EvenIfInUse: deactivation(r.Body).EvenIfInUse})
 	return reply[api.DeactivateSigningPolicyResponseObject](api.DeactivateSigningPolicy200JSONResponse(p), err)
 }
 

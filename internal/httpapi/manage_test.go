@@ -286,6 +286,7 @@ func TestManagePolicy(t *testing.T) {
 		p.CertificateSlug != "release" || len(p.Submitters) != 1 || len(p.Approvers) != 1 {
 		t.Errorf("%s: %+v", location, p)
 	}
+	w.refuse(t, projectAdmin, base, `{"slug":"x","name":"x","certificateSlug":"test","verifyOriginPolicy":true,"allowedBranches":["a\nb"]}`, 400, "AllowedBranches")
 	w.refuse(t, projectAdmin, base, `{"slug":"new","name":"x","certificateSlug":"release"}`, 400, "Slug")
 	w.refuse(t, projectAdmin, base, `{"slug":"x","name":"x"}`, 400, "CertificateSlug")
 	w.refuse(t, projectAdmin, base, `{"slug":"x","name":"x","certificateSlug":"nonsense"}`, 400, "CertificateSlug")

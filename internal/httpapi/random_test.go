@@ -485,7 +485,9 @@ var seldomReached = []string{
 	"POST /v1/{organizationId}/Certificates/{certificateSlug}/UploadX509Certificate",
 	"GET /v1/{organizationId}/Certificates/{certificateSlug}/CertificateSigningRequest",
 	"GET /v1/{organizationId}/SigningRequests/{signingRequestId}/BuildSettingsFile",
-	"POST /v1/{organizationId}/UserGroups/{groupId}/Delete", // the world's one group is a submitter
+	"POST /v1/{organizationId}/Certificates/{certificateSlug}/Delete",           // signing policies use the world's
+	"POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey", // likewise
+	"POST /v1/{organizationId}/UserGroups/{groupId}/Delete",                     // the world's one group is a submitter
 }
 
 func idOf(answer string) string {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -70,6 +71,39 @@ func TestOldSpellings(t *testing.T) {
 	}
 	if old < len(renamed)+11 {
 		t.Errorf("%d old spellings", old)
+	}
+}
+
+// TestOriginSpellings: a rule that protects is not lost because requests and answers spell it in several ways.
+func TestOriginSpellings(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	base := "/Projects/demo/SigningPolicies"
+	// What an answer says may be sent back, and the older spelling works; of several the documented one prevails.
+	for content, want := range map[string]bool{
+		`{"verifyOriginPolicy":false,"verifiesOriginPolicy":true}`: false,
+		`{"verifiesOriginPolicy":true,"verifyOrigin":false}`:       true,
+		`{"verifiesOriginPolicy":false}`:                           false,
+		`{"verifyOrigin":true}`:                                    true,
+		`{"VerifyOriginPolicy":true}`:                              true,
+	} {
+		if got := post[api.SigningPolicy](t, w, projectAdmin, base+"/test-signing/Edit", content, 200); got.VerifiesOriginPolicy != want {
+			t.Errorf("%s: %t", content, got.VerifiesOriginPolicy)
+		}
+		post[api.SigningPolicy](t, w, projectAdmin, base+"/test-signing/Edit", `{"verifyOriginPolicy":`+strconv.FormatBool(!want)+`}`, 200)
+	}
+	for i, spelling := range []string{"verifyOriginPolicy", "verifiesOriginPolicy", "verifyOrigin"} {
+		slug := "spelling" + strconv.Itoa(i)
+		if got := post[api.SigningPolicy](t, w, projectAdmin, base, `{"slug":"`+slug+`","name":"x","certificateSlug":"release","`+spelling+`":true}`, 201); !got.VerifiesOriginPolicy {
+			t.Errorf("created with %s: %+v", spelling, got)
+		}
+	}
+	for _, spelling := range []string{"verifiesOriginPolicy", "verifyOriginPolicy"} {
+		c := post[api.Certificate](t, w, certificateAdmin, "/Certificates/CreateSelfSignedX509",
+			`{"slug":"`+spelling+`","subject":{"commonName":"x"},"keyAlgorithm":"ECDSA-P256","restrictions":{"`+spelling+`":true,"requiresStrictConfiguration":true}}`, 201)
+		if r := c.Restrictions; !r.VerifiesOriginPolicy || !r.RequiresStrictConfiguration || r.VerifyOriginPolicy {
+			t.Errorf("%s: %+v", spelling, r)
+		}
 	}
 }
 

@@ -116,7 +116,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := openWorld(t.Context(), dir)
+	w, err := openWorld(t.Context(), dir, template.keys.Clone())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-func openWorld(ctx context.Context, dir string) (*world, error) {
+func openWorld(ctx context.Context, dir string, keys *software.Memory) (*world, error) {
 	w := &world{logs: &logBuffer{}}
 	log := slog.New(slog.NewJSONHandler(w.logs, nil))
 	var err error
@@ -146,7 +146,7 @@ func openWorld(ctx context.Context, dir string) (*world, error) {
 	if w.auth, err = auth.New(auth.Config{Store: w.db, Key: bytes.Repeat([]byte{7}, 32)}); err != nil {
 		return nil, err
 	}
-	w.signing = signing.New(signing.Config{Store: w.db, Blobs: w.blobs, Keys: software.New(keeper, template.keys), TempDir: dir,
+	w.signing = signing.New(signing.Config{Store: w.db, Blobs: w.blobs, Keys: software.New(keeper, keys), TempDir: dir,
 		Secrets: keeper, Fetcher: &w.fetcher, Webhooks: &w.hooks, Limits: signing.Limits{ArtifactBytes: 4 << 20}})
 	operations := New(Config{Signing: w.signing, Auth: w.auth, Version: "1.2.3", Ready: w.db.Ping, Log: log})
 	w.handler, err = NewHandler(operations, Options{Log: log, MaxArtifactBytes: 4 << 20})
@@ -200,7 +200,7 @@ func makeTemplate() (err error) {
 	if err := errors.Join(db.Migrate(ctx), db.Close()); err != nil {
 		return err
 	}
-	w, err := openWorld(ctx, template.dir)
+	w, err := openWorld(ctx, template.dir, template.keys)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func TestWhatApprovalsAreBoundTo(t *testing.T) {
 		"mail":             {signing.PolicyEdit{Rules: rules(func(r *signing.PolicyRules) { r.Notifications = signing.NotifyAll })}, true},
 
 		"certificate":   {signing.PolicyEdit{CertificateSlug: ptr("test")}, false},
-		"deactivation":  {signing.PolicyEdit{Active: ptr(false)}, false},
+		"deactivation":  {signing.PolicyEdit{Active: ptr(false), EvenIfInUse: true}, false},
 		"approvals":     {signing.PolicyEdit{Rules: rules(func(r *signing.PolicyRules) { r.RequiredApprovals = 3 })}, false},
 		"submitter":     {signing.PolicyEdit{Rules: rules(func(r *signing.PolicyRules) { r.SubmitterMayNotApprove = true })}, false},
 		"build systems": {signing.PolicyEdit{Rules: rules(func(r *signing.PolicyRules) { r.RequireTrustedBuildSystem = true })}, false},

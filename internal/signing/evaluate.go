@@ -260,6 +260,9 @@ func (c CertificateRestrictions) missing(r PolicyRules) []string {
 	if c.VerifyOrigin && !r.VerifyOrigin {
 		m = append(m, "verified origin")
 	}
+	if c.StrictConfiguration && !r.StrictConfiguration {
+		m = append(m, "strict configuration")
+	}
 	if c.RequireTimestamp && !r.RequireTimestamp {
 		m = append(m, "require timestamp")
 	}

@@ -130,5 +130,6 @@ type CertificateRestrictions struct {
 	SubmitterMayNotApprove    bool `json:"submitterMayNotApprove,omitempty"`
 	RequireTrustedBuildSystem bool `json:"requireTrustedBuildSystem,omitempty"`
 	VerifyOrigin              bool `json:"verifyOrigin,omitempty"`
+	StrictConfiguration       bool `json:"strictConfiguration,omitempty"`
 	RequireTimestamp          bool `json:"requireTimestamp,omitempty"`
 }

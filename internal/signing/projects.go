@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/countersign-dev/countersign/artifact"
 	"github.com/countersign-dev/countersign/internal/audit"
@@ -286,6 +287,9 @@ type ConfigurationEdit struct {
 func (s *Service) CreateConfiguration(ctx context.Context, a Actor, project string, e ConfigurationEdit) (*Configuration, error) {
 	var c *Configuration
 	err := s.store.Tx(ctx, func(tx Tx) error {
+		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil { // one becomes the first
+			return err
+		}
 		p, err := s.visibleProject(ctx, tx, a, project)
 		if err != nil {
 			return err
@@ -306,13 +310,19 @@ func (s *Service) CreateConfiguration(ctx context.Context, a Actor, project stri
 		if err := s.insertVersion(ctx, tx, a, c, *e.XML); err != nil {
 			return err
 		}
-		if p.DefaultConfigurationID == "" {
-			p.DefaultConfigurationID = c.ID
-			if err := tx.UpdateProject(ctx, p); err != nil {
-				return err
-			}
+		if err := s.record(ctx, tx, a, "ArtifactConfiguration.Created", configurationObject(c), map[string]any{"after": writtenConfiguration{c, *e.XML}, "project": p.Slug}); err != nil {
+			return err
 		}
-		return s.record(ctx, tx, a, "ArtifactConfiguration.Created", configurationObject(c), map[string]any{"after": writtenConfiguration{c, *e.XML}, "project": p.Slug})
+		if p.DefaultConfigurationID != "" {
+			return nil
+		}
+		p.DefaultConfigurationID = c.ID
+		if err := tx.UpdateProject(ctx, p); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, a, "Project.Edited", projectObject(p), map[string]any{
+			"before": map[string]any{"defaultConfigurationId": ""}, "after": map[string]any{"defaultConfigurationId": c.ID},
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -421,7 +431,7 @@ type writtenConfiguration struct {
 type ConfigurationView struct {
 	*Configuration
 	Text     *ConfigurationVersion
-	Versions []*ConfigurationVersion // newest first
+	Versions []*ConfigurationVersion // newest first, without their texts
 }
 
 // Parsed returns the version as the engine understands it: its parameters, and what a page needs to know for an upload.
@@ -468,6 +478,8 @@ type PolicyEdit struct {
 	Rules           *PolicyRules
 	Active          *bool
 	Version         int
+	// EvenIfInUse deactivates a policy with signing requests that are not final; they fail.
+	EvenIfInUse bool
 }
 
 // CreatePolicy makes an active signing policy.
@@ -500,6 +512,7 @@ func (s *Service) CreatePolicy(ctx context.Context, a Actor, project string, e P
 }
 
 // EditPolicy changes a signing policy. When what approvers decide on changes, the approvals of waiting requests fall.
+// One with signing requests that are not final is deactivated only with EvenIfInUse: KindConflict says how many.
 func (s *Service) EditPolicy(ctx context.Context, a Actor, project, slug string, e PolicyEdit) (*Policy, error) {
 	var p *Project
 	return edit[Policy]{
@@ -519,10 +532,20 @@ func (s *Service) EditPolicy(ctx context.Context, a Actor, project, slug string,
 				return err
 			}
 			same, err := sameDecision(was, *policy)
-			if err == nil && !same {
+			if err != nil {
+				return err
+			}
+			if !same {
 				policy.ApprovalVersion++
 			}
-			return err
+			if !was.Active || policy.Active || e.EvenIfInUse {
+				return nil
+			}
+			uses, err := usesOfPolicy(ctx, tx, p, policy)
+			if err != nil {
+				return err
+			}
+			return inUse(fmt.Sprintf("Signing policy '%s'", policy.Slug), uses, "Wait for them or cancel them first."+evenSo)
 		},
 		update: func(tx Tx, policy *Policy) error {
 			return s.recounting(ctx, tx, a, func() error {
@@ -591,7 +614,9 @@ func applyPolicy(ctx context.Context, tx Tx, p *Policy, e PolicyEdit) (err error
 		}
 	}
 	if p.CertificateID == "" {
-		v.add("CertificateSlug", "A certificate is required.")
+		if e.CertificateSlug == nil {
+			v.add("CertificateSlug", "A certificate is required.")
+		}
 	} else if c, err := tx.Certificate(ctx, p.OrganizationID, p.CertificateID); err != nil {
 		return err
 	} else if missing := c.Restrictions.missing(p.Rules); len(missing) > 0 {
@@ -612,8 +637,8 @@ func (v *validation) rules(r PolicyRules) {
 		v.add("AllowedBranches", "There are more than %d branch patterns.", maxList)
 	}
 	for _, b := range r.AllowedBranches {
-		if strings.TrimSpace(b) == "" || len(b) > 500 {
-			v.add("AllowedBranches", "A branch pattern has 1 to 500 bytes, such as 'main' or 'release/*'.")
+		if strings.TrimSpace(b) != b || b == "" || len(b) > 500 || strings.ContainsFunc(b, unicode.IsControl) {
+			v.add("AllowedBranches", "A branch pattern has 1 to 500 bytes, such as 'main' or 'release/*', without spaces around it or control characters.")
 			break
 		}
 	}

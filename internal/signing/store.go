@@ -122,7 +122,7 @@ type ProjectTx interface {
 	InsertConfiguration(ctx context.Context, c *Configuration) error
 	UpdateConfiguration(ctx context.Context, c *Configuration) error
 	ConfigurationVersion(ctx context.Context, org, configuration ID, number int) (*ConfigurationVersion, error)
-	ConfigurationVersions(ctx context.Context, org, configuration ID) ([]*ConfigurationVersion, error) // newest first
+	ConfigurationVersions(ctx context.Context, org, configuration ID) ([]*ConfigurationVersion, error) // newest first, without XML
 	InsertConfigurationVersion(ctx context.Context, v *ConfigurationVersion) error
 
 	Policy(ctx context.Context, org, id ID) (*Policy, error)

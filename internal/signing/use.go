@@ -141,14 +141,29 @@ func usesOfCertificate(ctx context.Context, tx Tx, c *Certificate, every bool) (
 
 // usesOfProject lists the policies under which signing requests of a project are not final yet.
 func usesOfProject(ctx context.Context, tx Tx, p *Project) ([]string, error) {
-	rows, _, err := tx.RequestRows(ctx, p.OrganizationID, RequestFilter{ProjectID: p.ID, Statuses: []Status{InProgress, WaitingForApproval}, Limit: maxPage})
+	return openRequests(ctx, tx, p, RequestFilter{ProjectID: p.ID})
+}
+
+// usesOfPolicy says that signing requests under a policy are not final yet.
+func usesOfPolicy(ctx context.Context, tx Tx, project *Project, p *Policy) ([]string, error) {
+	return openRequests(ctx, tx, project, RequestFilter{PolicyIDs: []ID{p.ID}})
+}
+
+// openRequests says how many requests of a project are not final yet, by policy.
+func openRequests(ctx context.Context, tx Tx, project *Project, filter RequestFilter) ([]string, error) {
+	filter.Statuses, filter.Limit = []Status{InProgress, WaitingForApproval}, maxPage
+	rows, next, err := tx.RequestRows(ctx, project.OrganizationID, filter)
 	open := map[string]int{}
 	for _, r := range rows {
 		open[r.PolicySlug]++
 	}
+	count := "%d"
+	if next != "" {
+		count = "at least %d"
+	}
 	var uses []string
 	for _, slug := range sortedKeys(open) {
-		uses = append(uses, fmt.Sprintf("signing policy '%s/%s' has %d signing requests that are not final", p.Slug, slug, open[slug]))
+		uses = append(uses, fmt.Sprintf("signing policy '%s/%s' has "+count+" signing requests that are not final", project.Slug, slug, open[slug]))
 	}
 	return uses, err
 }

@@ -86,6 +86,24 @@ func TestWhatIsInUseStays(t *testing.T) {
 			}
 		}
 	})
+	t.Run("signing policy", func(t *testing.T) {
+		r := w.submit(t, "test-signing")
+		off := signing.PolicyEdit{Active: ptr(false)}
+		_, err := w.EditPolicy(ctx, w.Admin, "app", "test-signing", off)
+		wantConflict(t, err, "Signing policy 'test-signing' is in use: signing policy 'app/test-signing' has 1 signing requests that are not final", "evenIfInUse")
+		off.EvenIfInUse = true
+		if _, err := w.EditPolicy(ctx, w.Admin, "app", "test-signing", off); err != nil {
+			t.Error(err)
+		}
+		if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowProcessingFailed || !strings.Contains(got.Failure.Message, "deactivated") {
+			t.Errorf("%s %+v", got.Workflow, got.Failure)
+		}
+		for _, active := range []bool{true, false, true} {
+			if _, err := w.EditPolicy(ctx, w.Admin, "app", "test-signing", signing.PolicyEdit{Active: &active}); err != nil {
+				t.Errorf("without open requests: %v", err)
+			}
+		}
+	})
 	t.Run("group", func(t *testing.T) {
 		if _, err := w.EditProject(ctx, w.Admin, "app", signing.ProjectEdit{Readers: &[]signing.Subject{group(group1.ID)}, Configurators: &[]signing.Subject{group(group1.ID)}}); err != nil {
 			t.Fatal(err)

@@ -109,7 +109,7 @@ func (x *tx) ConfigurationVersion(ctx context.Context, org, configuration signin
 
 func (x *tx) ConfigurationVersions(ctx context.Context, org, configuration signing.ID) ([]*signing.ConfigurationVersion, error) {
 	return list(ctx, x.q, scanConfigurationVersion,
-		"SELECT "+configurationVersionColumns+" FROM configuration_versions v JOIN configurations c ON c.id = v.configuration_id "+
+		"SELECT v.configuration_id, v.number, '', v.created_at, v.created_by FROM configuration_versions v JOIN configurations c ON c.id = v.configuration_id "+
 			"WHERE v.configuration_id = $1 AND c.organization_id = $2 ORDER BY v.number DESC", text(configuration), text(org))
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,13 @@ type Memory struct {
 
 // NewMemory returns an empty Memory.
 func NewMemory() *Memory { return &Memory{keys: make(map[string][]byte)} }
+
+// Clone returns a Memory of its own with the same keys.
+func (m *Memory) Clone() *Memory {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return &Memory{keys: maps.Clone(m.keys)}
+}
 
 // Put implements Storage.
 func (m *Memory) Put(ctx context.Context, keyID string, sealed []byte) error {

@@ -548,6 +548,11 @@ func testConfigurations(t *testing.T, e *env) {
 	version := func(n int) *signing.ConfigurationVersion {
 		return &signing.ConfigurationVersion{ConfigurationID: c.ID, Number: n, XML: fmt.Sprintf("<v%d/>", n), CreatedAt: base, CreatedBy: w.User.ID}
 	}
+	listed := func(n int) *signing.ConfigurationVersion {
+		v := version(n)
+		v.XML = ""
+		return v
+	}
 	e.do(func(tx signing.Tx) error {
 		return errors.Join(tx.InsertConfigurationVersion(ctx, version(1)), tx.InsertConfigurationVersion(ctx, version(2)))
 	})
@@ -558,7 +563,7 @@ func testConfigurations(t *testing.T, e *env) {
 	e.equal(get(e, func(tx signing.Tx) ([]*signing.ConfigurationVersion, error) {
 		return tx.ConfigurationVersions(ctx, org, c.ID)
 	}),
-		[]*signing.ConfigurationVersion{version(2), version(1)})
+		[]*signing.ConfigurationVersion{listed(2), listed(1)})
 	e.equal(kindOf(e, func(tx signing.Tx) (*signing.ConfigurationVersion, error) {
 		return tx.ConfigurationVersion(ctx, other.Organization.ID, c.ID, 1)
 	}), signing.KindNotFound)
