@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
@@ -24,6 +26,7 @@ type contract map[string]*bodyRules
 type bodyRules struct {
 	query      map[string]string // canonical names by lower-case name
 	form       map[string]string // likewise, of an urlencoded body
+	times      map[string]bool   // canonical names of the body's members that are times
 	mediaTypes []string          // none: the operation has no body
 	required   bool
 	artifact   bool // the body may be as large as an artifact
@@ -68,6 +71,7 @@ type (
 	}
 	openAPISchema struct {
 		Ref        string `yaml:"$ref"`
+		Format     string
 		Properties map[string]openAPISchema
 	}
 )
@@ -95,7 +99,7 @@ func parseContract(document []byte) (contract, error) {
 }
 
 func (doc *openAPIDocument) rules(op openAPIOperation) *bodyRules {
-	rules := &bodyRules{query: map[string]string{}, form: map[string]string{}, public: op.Security != nil && len(*op.Security) == 0}
+	rules := &bodyRules{query: map[string]string{}, form: map[string]string{}, times: map[string]bool{}, public: op.Security != nil && len(*op.Security) == 0}
 	for _, p := range op.Parameters {
 		if p.Ref != "" {
 			p = doc.Components.Parameters[refName(p.Ref)]
@@ -118,8 +122,9 @@ func (doc *openAPIDocument) rules(op openAPIOperation) *bodyRules {
 		if schema.Ref != "" {
 			schema = doc.Components.Schemas[refName(schema.Ref)]
 		}
-		for name := range schema.Properties {
+		for name, property := range schema.Properties {
 			rules.form[strings.ToLower(name)] = name
+			rules.times[name] = property.Format == "date-time"
 			rules.artifact = rules.artifact || name == "artifact"
 		}
 	}
@@ -170,7 +175,7 @@ func (rules *bodyRules) apply(w http.ResponseWriter, r *http.Request, maxArtifac
 	case mediaURLEncoded:
 		return rules.rewriteForm(r)
 	case mediaJSON:
-		return checkJSON(r)
+		return rules.checkJSON(r)
 	}
 	return nil
 }
@@ -187,7 +192,7 @@ func limitBody(w http.ResponseWriter, r *http.Request, limit int64) error {
 
 // checkJSON reads a JSON body and refuses what decoding would let pass: text that no database can store, and anything
 // after the value.
-func checkJSON(r *http.Request) error {
+func (rules *bodyRules) checkJSON(r *http.Request) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return requestError(err)
@@ -196,6 +201,7 @@ func checkJSON(r *http.Request) error {
 		return signing.Invalid("", "The body is not valid UTF-8 text.")
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
+	member, inMember := "", false // of the body: its name was read, its value comes
 	for depth := 0; ; {
 		token, err := dec.Token()
 		if err == io.EOF && depth == 0 {
@@ -215,9 +221,19 @@ func checkJSON(r *http.Request) error {
 				return signing.Invalid("", "The JSON is nested deeper than %d levels.", maxJSONDepth)
 			}
 		case string:
-			if strings.IndexByte(t, 0) >= 0 {
-				return signing.Invalid("", "A text of the body contains a NUL character.")
+			switch {
+			case strings.IndexByte(t, 0) >= 0:
+				return signing.Invalid(pascalName(member), "The text contains a NUL character.")
+			case depth == 1 && !inMember:
+				member, inMember = cmp.Or(rules.form[strings.ToLower(t)], t), true
+				continue
 			}
+		}
+		if depth == 1 { // the value has ended, or the body has begun
+			if text, ok := token.(string); inMember && rules.times[member] && token != nil && (!ok || !isTime(text)) {
+				return signing.Invalid(pascalName(member), "This is not a time: write one like 2026-01-31T12:00:00Z.")
+			}
+			inMember = false
 		}
 		if depth == 0 {
 			if rest := bytes.TrimSpace(body[dec.InputOffset():]); len(rest) > 0 {
@@ -229,6 +245,12 @@ func checkJSON(r *http.Request) error {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
 	return nil
+}
+
+// isTime reports whether the generated code reads the text as a time; an empty one is no time.
+func isTime(text string) bool {
+	_, err := time.Parse(time.RFC3339, text)
+	return err == nil
 }
 
 // maxJSONDepth is more than any request needs.

@@ -153,6 +153,10 @@ func TestTokensAreListed(t *testing.T) {
 	w := newWorld(t)
 	expires := time.Now().Add(90 * 24 * time.Hour).UTC().Truncate(time.Second)
 	w.refuse(t, userAdmin, "/CIUsers", `{"name":"late","apiTokenExpiresAt":"2001-01-01T00:00:00Z"}`, 400, "ApiTokenExpiresAt")
+	for _, odd := range []string{`"tomorrow"`, `""`, `7`, `{"a":"b"}`, `["2027-01-01T00:00:00Z"]`, `"2026-13-01T00:00:00Z"`, `"2026-01-01"`} {
+		w.refuse(t, userAdmin, "/CIUsers", `{"roles":[],"description":"apiTokenExpiresAt","name":"late","APITokenExpiresAt":`+odd+`}`, 400, "ApiTokenExpiresAt")
+	}
+	w.refuse(t, userAdmin, "/CIUsers", `{"name":"a\u0000b"}`, 400, "Name")
 	ci := post[api.CreatedCIUser](t, w, userAdmin, "/CIUsers", `{"name":"builder","apiTokenExpiresAt":"`+expires.Format(time.RFC3339)+`"}`, 201)
 	path := "/CIUsers/" + ci.UserID + "/ApiTokens"
 	list := get[[]api.APIToken](t, w, globalReader, path)

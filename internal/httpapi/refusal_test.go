@@ -65,7 +65,7 @@ func TestBadInput(t *testing.T) {
 		{"resubmit to both", ciUser, "POST", resubmit, formBody("originalSigningRequestId", done, "signingPolicySlug", "test-signing", "signingPolicyId", string(signing.NewID())), 400, "SigningPolicyId", "not both"},
 		{"resubmit by an approver", approver, "POST", resubmit, formBody("originalSigningRequestId", done, "signingPolicySlug", "release-signing"), 403, "-", "submitter"},
 		{"resubmit timeout", ciUser, "POST", resubmit, jsonBody(`{"originalSigningRequestId":"` + done + `","signingPolicySlug":"test-signing","cancellationTimeoutInSeconds":-5}`), 400, "CancellationTimeoutInSeconds", "whole number"},
-		{"NUL in JSON", ciUser, "POST", resubmit, jsonBody(`{"signingPolicySlug":"a\u0000b"}`), 400, "", "NUL"},
+		{"NUL in JSON", ciUser, "POST", resubmit, jsonBody(`{"signingPolicySlug":"a\u0000b"}`), 400, "SigningPolicySlug", "NUL"},
 		{"two JSON values", ciUser, "POST", resubmit, jsonBody(`{} {}`), 400, "", "after its JSON value"},
 		{"JSON that is not UTF-8", ciUser, "POST", resubmit, jsonBody("{\"a\":\"\xff\"}"), 400, "", "UTF-8"},
 		{"deep JSON", ciUser, "POST", resubmit, jsonBody(strings.Repeat("[", 100)), 400, "", "deeper"},
