@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/countersign-dev/countersign/artifact"
@@ -18,8 +19,8 @@ import (
 	"github.com/countersign-dev/countersign/artifact/ziparchive"
 )
 
-// Advance moves a request as far as it goes without a person: it plans the artifact, waits for approvals, signs. It is
-// idempotent and safe to call at any time, from any process, for any request: what is to be done follows from the
+// Advance moves a request as far as it goes without a person: it retrieves the artifact, plans it, waits for approvals, signs. It
+// is idempotent and safe to call at any time, from any process, for any request: what is to be done follows from the
 // stored state alone, a lease keeps workers apart, and a result commits only when its attempt is still the current one.
 //
 // A failure that may pass (database, key store, timestamp authority) is retried later until the attempts are used up;
@@ -30,20 +31,16 @@ import (
 // A request under which two processes died is advanced with no other beside it in its process: the poisoned one dies alone
 // until its attempts are used up, and its neighbours get through.
 func (s *Service) Advance(ctx context.Context, id ID) error {
-	var (
-		org        ID
-		unfinished int
-	)
-	err := s.store.View(ctx, func(tx Tx) (err error) {
-		org, unfinished, err = tx.RequestForWorker(ctx, id)
-		return err
-	})
-	if KindOf(err) == KindNotFound {
-		return nil
-	} else if err != nil {
+	r, err := s.forWorker(ctx, id)
+	if err == nil && r != nil && r.Workflow == WorkflowRetrievingArtifact {
+		if err = s.attempt(ctx, r.OrganizationID, id, s.retrieve); err == nil {
+			r, err = s.forWorker(ctx, id)
+		}
+	}
+	if r == nil || err != nil || r.Workflow == WorkflowRetrievingArtifact {
 		return err
 	}
-	if unfinished >= suspect {
+	if r.Unfinished >= suspect {
 		s.working.Lock()
 		defer s.working.Unlock()
 	} else {
@@ -53,12 +50,47 @@ func (s *Service) Advance(ctx context.Context, id ID) error {
 	if ctx.Err() != nil { // while it waited
 		return ctx.Err()
 	}
+	return s.attempt(ctx, r.OrganizationID, id, s.work)
+}
+
+// Retrieve fetches the artifact of a request that has a retrieval link, as Advance does, and leaves the rest to a job for
+// Advance. Whatever the link's server does, it keeps nobody waiting who signs.
+func (s *Service) Retrieve(ctx context.Context, id ID) error {
+	r, err := s.forWorker(ctx, id)
+	if r == nil || err != nil || r.Workflow != WorkflowRetrievingArtifact {
+		return err
+	}
+	return s.attempt(ctx, r.OrganizationID, id, s.retrieve)
+}
+
+// forWorker returns what decides how a request is advanced; nil when there is no such request.
+func (s *Service) forWorker(ctx context.Context, id ID) (r *RequestForWorker, err error) {
+	err = s.store.View(ctx, func(tx Tx) (err error) {
+		r, err = tx.RequestForWorker(ctx, id)
+		return err
+	})
+	if KindOf(err) == KindNotFound {
+		return nil, nil
+	}
+	return r, err
+}
+
+// enqueue wakes a worker for what a request needs next.
+func enqueue(ctx context.Context, tx Tx, r *Request, notBefore time.Time) error {
+	if r.Workflow == WorkflowRetrievingArtifact {
+		return tx.EnqueueRetrieval(ctx, r.ID, notBefore)
+	}
+	return tx.EnqueueAdvance(ctx, r.ID, notBefore)
+}
+
+// attempt claims a request and works on it.
+func (s *Service) attempt(ctx context.Context, org, id ID, work func(context.Context, *job) error) error {
 	job, err := s.claim(ctx, org, id)
 	if job == nil || err != nil {
 		return err
 	}
 	log := s.log.With("signingRequest", id, "attempt", job.attempt)
-	workErr := s.work(ctx, job)
+	workErr := s.hold(ctx, job, work)
 	switch {
 	case workErr == nil, errors.Is(workErr, errStale):
 		return nil
@@ -73,12 +105,11 @@ func (s *Service) Advance(ctx context.Context, id ID) error {
 	}
 	if job.tries >= s.limits.Attempts {
 		log.Error("signing request failed after its last attempt", "error", workErr)
-		code := "Internal"
 		if job.request.Workflow == WorkflowRetrievingArtifact {
-			code = "Retrieval"
+			return s.fail(ctx, job, &Failure{Code: "Retrieval", Message: fmt.Sprintf("%s; attempt %d was the last one.", strings.TrimSuffix(safeText(workErr), "."), job.tries)})
 		}
 		return s.fail(ctx, job, &Failure{
-			Code:    code,
+			Code:    "Internal",
 			Message: fmt.Sprintf("Processing failed %d times; the last time: %s", job.tries, safeText(workErr)),
 		})
 	}
@@ -161,12 +192,12 @@ func (s *Service) claim(ctx context.Context, org, id ID) (*job, error) {
 		r.Attempt++
 		r.Tries++
 		r.Unfinished++
-		s.hold(r)
+		s.extend(r)
 		if err := tx.UpdateRequest(ctx, r); err != nil {
 			return err
 		}
 		c.attempt, c.tries = r.Attempt, r.Tries
-		c.needsApproval = (r.Workflow == WorkflowSubmitted || r.Workflow == WorkflowRetrievingArtifact) && c.policy.Rules.RequiredApprovals > 0
+		c.needsApproval = r.Workflow == WorkflowSubmitted && c.policy.Rules.RequiredApprovals > 0
 		j = c
 		return nil
 	})
@@ -204,7 +235,8 @@ func (s *Service) load(ctx context.Context, tx Tx, j *job) (err error) {
 	return err
 }
 
-func (s *Service) hold(r *Request) {
+// extend gives whoever holds a request's lease more time.
+func (s *Service) extend(r *Request) {
 	until := s.now().Add(s.limits.Lease)
 	r.LeaseUntil = &until
 	r.WakeAt = s.wakeAt(r, s.limits.Lease+time.Second)
@@ -224,8 +256,8 @@ func (s *Service) mine(ctx context.Context, j *job, fn func(Tx, *Request) error)
 	})
 }
 
-// work does what is to be done for a claimed request. A *Failure is final; any other error may pass.
-func (s *Service) work(ctx context.Context, j *job) (err error) {
+// hold does what is to be done for a claimed request while it keeps the lease. A *Failure is final; any other error may pass.
+func (s *Service) hold(ctx context.Context, j *job, work func(context.Context, *job) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	beat := make(chan struct{})
@@ -241,12 +273,11 @@ func (s *Service) work(ctx context.Context, j *job) (err error) {
 		cancel(nil)
 		<-beat
 	}()
+	return work(ctx, j)
+}
 
-	if j.request.Workflow == WorkflowRetrievingArtifact {
-		if err := s.retrieve(ctx, j); err != nil {
-			return err
-		}
-	}
+// work plans a request whose artifact is here, and signs it, or waits for approvals.
+func (s *Service) work(ctx context.Context, j *job) error {
 	blob, err := s.blobs.Open(ctx, j.request.Unsigned.BlobID)
 	if err != nil {
 		return fmt.Errorf("open the artifact: %w", err)
@@ -282,7 +313,7 @@ func (s *Service) heartbeat(ctx context.Context, j *job, cancel context.CancelCa
 		case <-tick.C:
 		}
 		err := s.mine(ctx, j, func(tx Tx, r *Request) error {
-			s.hold(r)
+			s.extend(r)
 			return tx.UpdateRequest(ctx, r)
 		})
 		if errors.Is(err, errStale) {
@@ -442,7 +473,7 @@ func (s *Service) grant(ctx context.Context, j *job, plan *artifact.Plan) (*gran
 			return err
 		}
 		r.Workflow = WorkflowProcessing
-		s.hold(r)
+		s.extend(r)
 		if err := tx.UpdateRequest(ctx, r); err != nil {
 			return err
 		}
@@ -630,7 +661,7 @@ func (s *Service) release(ctx context.Context, j *job, delay time.Duration) erro
 		if delay > 0 {
 			notBefore = s.now().Add(delay)
 		}
-		return tx.EnqueueAdvance(ctx, r.ID, notBefore)
+		return enqueue(ctx, tx, r, notBefore)
 	})
 	if errors.Is(err, errStale) {
 		return nil

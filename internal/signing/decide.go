@@ -252,6 +252,6 @@ func (s *Service) wake(ctx context.Context, key RequestKey, void bool) error {
 		if err := tx.UpdateRequest(ctx, r); err != nil {
 			return err
 		}
-		return tx.EnqueueAdvance(ctx, r.ID, time.Time{})
+		return enqueue(ctx, tx, r, time.Time{})
 	})
 }

@@ -203,6 +203,9 @@ func (s *Service) recordArrival(ctx context.Context, tx Tx, a Actor, r *Request)
 // retrieve fetches the artifact that a retrieval link names, and lets the request go on from there.
 func (s *Service) retrieve(ctx context.Context, j *job) error {
 	link := j.request.Retrieval
+	if j.request.Workflow != WorkflowRetrievingArtifact { // another worker was faster
+		return s.release(ctx, j, 0)
+	}
 	headers := map[string]string{}
 	if len(link.SealedHeaders) > 0 {
 		raw, err := s.secrets.Decrypt(ctx, link.SealedHeaders)
@@ -236,14 +239,17 @@ func (s *Service) retrieve(ctx context.Context, j *job) error {
 		return &Failure{Code: "Retrieval", Message: fmt.Sprintf("The retrieved artifact has SHA-256 %s, but the submission said %s.", st.artifact.SHA256, link.SHA256)}
 	}
 	err = s.mine(ctx, j, func(tx Tx, r *Request) error {
-		r.Unsigned, r.Retrieval, r.Workflow, r.Tries, r.Unfinished = st.artifact, nil, WorkflowSubmitted, 1, 1
+		r.Unsigned, r.Retrieval, r.Workflow = st.artifact, nil, WorkflowSubmitted
+		r.Tries, r.Unfinished, r.LeaseUntil, r.WakeAt = 0, 0, nil, s.wakeAt(r, s.limits.Wake)
 		if err := tx.UpdateRequest(ctx, r); err != nil {
 			return err
 		}
 		if err := putVerifications(ctx, tx, r, digest); err != nil {
 			return err
 		}
-		j.request, j.tries = r, r.Tries
+		if err := tx.EnqueueAdvance(ctx, r.ID, time.Time{}); err != nil {
+			return err
+		}
 		return s.recordArrival(ctx, tx, Countersign(r.OrganizationID), r)
 	})
 	if err != nil {

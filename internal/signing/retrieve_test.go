@@ -256,6 +256,63 @@ func TestRetrievalLink(t *testing.T) {
 	})
 }
 
+// slowFetcher lets whoever fetches wait until it is released.
+type slowFetcher struct {
+	fetcher
+	began, release chan struct{}
+}
+
+func (f *slowFetcher) Fetch(ctx context.Context, url string, headers map[string]string) (io.ReadCloser, error) {
+	close(f.began)
+	<-f.release
+	return f.fetcher.Fetch(ctx, url, headers)
+}
+
+// TestSlowRetrieval: while an artifact is retrieved, others are signed, even those that have to be alone.
+func TestSlowRetrieval(t *testing.T) {
+	t.Parallel()
+	f := &slowFetcher{fetcher: fetcher{content: examplePE}, began: make(chan struct{}), release: make(chan struct{})}
+	w := newWorld(t, func(c *signing.Config) { c.Fetcher, c.Secrets = f, reversing{} })
+	slow, err := w.submitLate(t, func(s *signing.Submission) {
+		s.Link = &signing.Link{URL: "https://ci.example/app.exe", FileName: "app.exe"}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	retrieved := make(chan error)
+	go func() { retrieved <- w.Retrieve(t.Context(), slow.ID) }()
+	<-f.began
+	suspect := w.submit(t, "test-signing")
+	if err := w.db.Tx(t.Context(), func(tx signing.Tx) error {
+		r, err := tx.LockRequest(t.Context(), suspect.OrganizationID, suspect.ID)
+		if err != nil {
+			return err
+		}
+		r.Unfinished = 2
+		return tx.UpdateRequest(t.Context(), r)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.advance(t, suspect.ID); got.Workflow != signing.WorkflowCompleted {
+		t.Errorf("%s, %+v", got.Workflow, got.Failure)
+	}
+	close(f.release)
+	if err := <-retrieved; err != nil {
+		t.Fatal(err)
+	}
+	// What is left to do takes an attempt of its own, and retrieving once more does nothing.
+	if err := w.Retrieve(t.Context(), slow.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.status(t, slow.ID); got.Workflow != signing.WorkflowSubmitted || got.Retrieval != nil || got.LeaseUntil != nil || got.Tries != 0 || got.WakeAt == nil {
+		t.Errorf("retrieved: %+v", got)
+	}
+	if got := w.advance(t, slow.ID); got.Workflow != signing.WorkflowCompleted || f.calls != 1 {
+		t.Errorf("%s, %+v after %d calls", got.Workflow, got.Failure, f.calls)
+	}
+	w.checkInvariants(t, slow.ID)
+}
+
 func TestResubmitFailedWithCurrentSettings(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

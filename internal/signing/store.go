@@ -155,9 +155,8 @@ type RequestTx interface {
 	Request(ctx context.Context, org, id ID) (*Request, error)
 	// LockRequest is Request in a read-write transaction, holding the row against other writers until the end.
 	LockRequest(ctx context.Context, org, id ID) (*Request, error)
-	// RequestForWorker returns the organization that a request belongs to and its Unfinished, for workers that know only
-	// its id.
-	RequestForWorker(ctx context.Context, id ID) (org ID, unfinished int, err error)
+	// RequestForWorker returns what a worker that knows only a request's id has to know first.
+	RequestForWorker(ctx context.Context, id ID) (*RequestForWorker, error)
 	RequestRow(ctx context.Context, org, id ID) (*RequestRow, error)
 	// RequestRows returns at most filter.Limit rows, newest first, in one query, and where the list goes on: the After of
 	// its next page, empty at its end. A page before the end may have fewer rows, even none: where no index serves a
@@ -192,6 +191,13 @@ type RequestTx interface {
 	// EndGrants closes the request's open grants with the outcome.
 	EndGrants(ctx context.Context, request ID, outcome string, at time.Time) error
 	Grants(ctx context.Context, request ID) ([]*GrantRecord, error) // oldest first
+}
+
+// RequestForWorker is the part of a request that decides how it is advanced.
+type RequestForWorker struct {
+	OrganizationID ID
+	Workflow       WorkflowStatus
+	Unfinished     int
 }
 
 // RequestKey names a request together with its organization.
@@ -289,6 +295,9 @@ type AuditFilter struct {
 type JobTx interface {
 	// EnqueueAdvance asks a worker to advance the request, not before the time (zero: now).
 	EnqueueAdvance(ctx context.Context, request ID, notBefore time.Time) error
+	// EnqueueRetrieval asks a worker to retrieve the request's artifact, not before the time (zero: now). Workers who wait for
+	// other servers are not those who sign.
+	EnqueueRetrieval(ctx context.Context, request ID, notBefore time.Time) error
 	// EnqueueDelivery asks a worker to make the delivery, not before the time (zero: now).
 	EnqueueDelivery(ctx context.Context, delivery ID, notBefore time.Time) error
 }

@@ -229,7 +229,7 @@ func (s *Service) insertRequest(ctx context.Context, tx Tx, a Actor, r *Request,
 		return err
 	}
 	if !r.Workflow.Status().Final() && !r.AwaitsUpload() {
-		if err := tx.EnqueueAdvance(ctx, r.ID, time.Time{}); err != nil {
+		if err := enqueue(ctx, tx, r, time.Time{}); err != nil {
 			return err
 		}
 	}

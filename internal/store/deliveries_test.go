@@ -11,6 +11,56 @@ import (
 	"github.com/countersign-dev/countersign/internal/store/storetest"
 )
 
+// TestOthersServersDoNotDelaySigning lets every worker for retrievals hang: jobs of signing requests and messages go on.
+func TestOthersServersDoNotDelaySigning(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, db *store.DB) {
+		retrieving, release := make(chan signing.ID), make(chan struct{})
+		other := make(chan string)
+		run(t, db, 1, func(_ context.Context, job store.Job) error {
+			if job.Kind != store.Retrieve {
+				other <- job.Kind
+				return nil
+			}
+			select {
+			case retrieving <- job.Subject:
+			case <-release:
+			}
+			<-release
+			return nil
+		})
+		defer close(release)
+		if err := db.Tx(t.Context(), func(tx signing.Tx) error {
+			for range 9 {
+				if err := tx.EnqueueRetrieval(t.Context(), signing.NewID(), time.Time{}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for range 8 {
+			next(t, retrieving)
+		}
+		enqueue(t, db, time.Time{}, signing.NewID())
+		if got := next(t, other); got != store.Advance {
+			t.Errorf("got a job to %s", got)
+		}
+		if err := db.Tx(t.Context(), func(tx signing.Tx) error { return tx.EnqueueDelivery(t.Context(), signing.NewID(), time.Time{}) }); err != nil {
+			t.Fatal(err)
+		}
+		if got := next(t, other); got != store.Deliver {
+			t.Errorf("got a job to %s", got)
+		}
+		select {
+		case <-retrieving:
+			t.Error("a ninth retrieval is on its way")
+		default:
+		}
+	})
+}
+
 // TestMessagesDoNotDelaySigning lets every worker for messages hang: jobs of signing requests go on.
 func TestMessagesDoNotDelaySigning(t *testing.T) {
 	t.Parallel()

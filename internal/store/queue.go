@@ -22,8 +22,9 @@ import (
 
 // The kinds of job.
 const (
-	Advance = "advance" // advance a signing request; the subject is its id
-	Deliver = "deliver" // deliver a message; the subject is the delivery's id
+	Advance  = "advance"  // advance a signing request; the subject is its id
+	Retrieve = "retrieve" // retrieve a signing request's artifact; the subject is the request's id
+	Deliver  = "deliver"  // deliver a message; the subject is the delivery's id
 )
 
 // Job is a unit of queued work: its kind says what to do, its subject with what.
@@ -124,18 +125,25 @@ type jobArgs struct {
 
 func (jobArgs) Kind() string { return "job" }
 
-// queues name River's queues. Messages have workers of their own: receivers that let them wait must not keep signatures
-// waiting.
-var queues = []string{river.QueueDefault, "messages"}
+// queues name River's queues. Messages and retrievals have workers of their own: other people's servers that let them wait must
+// not keep signatures waiting.
+var queues = []string{river.QueueDefault, "messages", "retrievals"}
 
-// messageWorkers is how many messages are delivered at a time.
-const messageWorkers = 8
+// messageWorkers and retrievalWorkers are how many messages are delivered, and artifacts retrieved, at a time.
+const (
+	messageWorkers   = 8
+	retrievalWorkers = 8
+)
 
 func (j jobArgs) queue() string {
-	if j.Do == Deliver {
+	switch j.Do {
+	case Deliver:
 		return queues[1]
+	case Retrieve:
+		return queues[2]
+	default:
+		return queues[0]
 	}
-	return queues[0]
 }
 
 func jobToInsert(job jobArgs, notBefore time.Time) []river.InsertManyParams {
@@ -153,6 +161,11 @@ func insertOnly(logger *slog.Logger) *river.Config {
 // EnqueueAdvance implements signing.JobTx. A job for a later time may start half a second late.
 func (x *tx) EnqueueAdvance(ctx context.Context, request signing.ID, notBefore time.Time) error {
 	return x.enqueue(ctx, jobArgs{Do: Advance, Subject: text(request)}, notBefore)
+}
+
+// EnqueueRetrieval implements signing.JobTx, as EnqueueAdvance does.
+func (x *tx) EnqueueRetrieval(ctx context.Context, request signing.ID, notBefore time.Time) error {
+	return x.enqueue(ctx, jobArgs{Do: Retrieve, Subject: text(request)}, notBefore)
 }
 
 // EnqueueDelivery implements signing.JobTx, as EnqueueAdvance does.
@@ -197,7 +210,7 @@ func (q *Queue) riverConfig() (*river.Config, error) {
 	return &river.Config{
 		Logger:                      quiet(q.config.Logger),
 		Workers:                     workers,
-		Queues:                      map[string]river.QueueConfig{queues[0]: {MaxWorkers: q.config.Workers}, queues[1]: {MaxWorkers: messageWorkers}},
+		Queues:                      map[string]river.QueueConfig{queues[0]: {MaxWorkers: q.config.Workers}, queues[1]: {MaxWorkers: messageWorkers}, queues[2]: {MaxWorkers: retrievalWorkers}},
 		FetchCooldown:               fetchPause,
 		FetchPollInterval:           pollPeriod,
 		MaxAttempts:                 jobAttempts,

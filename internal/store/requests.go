@@ -70,11 +70,11 @@ func (x *tx) request(ctx context.Context, org, id signing.ID, lock string) (*sig
 		"SELECT "+requestColumns+" FROM requests r WHERE r.id = $1 AND r.organization_id = $2"+lock, text(id), text(org))
 }
 
-func (x *tx) RequestForWorker(ctx context.Context, id signing.ID) (org signing.ID, unfinished int, err error) {
-	_, err = one(ctx, x.q, "signing request", func(s scanner) (struct{}, error) {
-		return struct{}{}, s.Scan(&org, &unfinished)
-	}, "SELECT organization_id, unfinished FROM requests WHERE id = $1", text(id))
-	return org, unfinished, err
+func (x *tx) RequestForWorker(ctx context.Context, id signing.ID) (*signing.RequestForWorker, error) {
+	return one(ctx, x.q, "signing request", func(s scanner) (*signing.RequestForWorker, error) {
+		r := &signing.RequestForWorker{}
+		return r, s.Scan(&r.OrganizationID, &r.Workflow, &r.Unfinished)
+	}, "SELECT organization_id, workflow, unfinished FROM requests WHERE id = $1", text(id))
 }
 
 func (x *tx) RequestByIdempotencyKey(ctx context.Context, org, policy signing.ID, key string) (*signing.Request, error) {

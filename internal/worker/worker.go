@@ -15,6 +15,7 @@ import (
 // Domain is the work to do; *signing.Service does it.
 type Domain interface {
 	Advance(ctx context.Context, request signing.ID) error
+	Retrieve(ctx context.Context, request signing.ID) error
 	Deliver(ctx context.Context, delivery signing.ID) error
 	Sweep(ctx context.Context) error
 	// NextDue returns when Sweep has something to do next, if it can tell; else the zero time.
@@ -24,8 +25,9 @@ type Domain interface {
 
 // The kinds of job.
 const (
-	KindAdvance = "advance" // names a signing request to advance
-	KindDeliver = "deliver" // names a delivery to make
+	KindAdvance  = "advance"  // names a signing request to advance
+	KindRetrieve = "retrieve" // names a signing request whose artifact is to be retrieved
+	KindDeliver  = "deliver"  // names a delivery to make
 )
 
 // Worker does background work.
@@ -42,6 +44,8 @@ func (w *Worker) Handle(ctx context.Context, kind string, subject signing.ID) er
 	switch kind {
 	case KindAdvance:
 		return w.Domain.Advance(ctx, subject)
+	case KindRetrieve:
+		return w.Domain.Retrieve(ctx, subject)
 	case KindDeliver:
 		return w.Domain.Deliver(ctx, subject)
 	default:

@@ -16,6 +16,7 @@ import (
 // fake counts calls; what it counts is read only after Run returned or while its bubble is idle.
 type fake struct {
 	advanced  []signing.ID
+	retrieved []signing.ID
 	delivered []signing.ID
 	sweeps    int
 	retains   int
@@ -27,6 +28,11 @@ type fake struct {
 
 func (f *fake) Advance(_ context.Context, id signing.ID) error {
 	f.advanced = append(f.advanced, id)
+	return f.err
+}
+
+func (f *fake) Retrieve(_ context.Context, id signing.ID) error {
+	f.retrieved = append(f.retrieved, id)
 	return f.err
 }
 
@@ -103,6 +109,9 @@ func TestHandle(t *testing.T) {
 	}
 	if err := w.Handle(t.Context(), KindDeliver, "d1"); err != nil || len(f.delivered) != 1 || f.delivered[0] != "d1" {
 		t.Errorf("delivery job: error %v, delivered %v", err, f.delivered)
+	}
+	if err := w.Handle(t.Context(), KindRetrieve, "r2"); err != nil || len(f.retrieved) != 1 || f.retrieved[0] != "r2" {
+		t.Errorf("retrieval job: error %v, retrieved %v", err, f.retrieved)
 	}
 	if err := w.Handle(t.Context(), "dance", "r1"); err == nil {
 		t.Error("a job of unknown kind was accepted")

@@ -357,3 +357,7 @@ func (t *faultyTx) AppendAudit(ctx context.Context, e *audit.Entry) error {
 func (t *faultyTx) EnqueueAdvance(ctx context.Context, request signing.ID, notBefore time.Time) error {
 	return t.write("EnqueueAdvance", func() error { return t.Tx.EnqueueAdvance(ctx, request, notBefore) })
 }
+
+func (t *faultyTx) EnqueueRetrieval(ctx context.Context, request signing.ID, notBefore time.Time) error {
+	return t.write("EnqueueRetrieval", func() error { return t.Tx.EnqueueRetrieval(ctx, request, notBefore) })
+}

@@ -41,13 +41,12 @@ func testRequests(t *testing.T, e *env) {
 		return err
 	})
 	e.do(func(tx signing.Tx) error {
-		found, unfinished, err := tx.RequestForWorker(ctx, full.ID)
-		e.equal(found, org)
-		e.equal(unfinished, full.Unfinished)
+		found, err := tx.RequestForWorker(ctx, full.ID)
+		e.equal(found, &signing.RequestForWorker{OrganizationID: org, Workflow: full.Workflow, Unfinished: full.Unfinished})
 		return err
 	})
 	e.want(signing.KindNotFound, func(tx signing.Tx) error {
-		_, _, err := tx.RequestForWorker(ctx, signing.NewID())
+		_, err := tx.RequestForWorker(ctx, signing.NewID())
 		return err
 	})
 	e.equal(get(e, func(tx signing.Tx) (*signing.RequestRow, error) { return tx.RequestRow(ctx, org, full.ID) }), &signing.RequestRow{
