@@ -45,7 +45,7 @@ func (c *Client) CreatePolicy(ctx context.Context, project string, p api.CreateS
 	})
 }
 
-// EditPolicy changes what is set, as EditProject does. Approvals of waiting requests fall.
+// EditPolicy changes what is set, as EditProject does. Approvals of waiting requests fall when what they were given for changes.
 func (c *Client) EditPolicy(ctx context.Context, project, slug string, e api.EditSigningPolicy) (*api.SigningPolicy, error) {
 	return post[api.SigningPolicy](ctx, c, func() (*http.Response, error) {
 		return c.api.EditSigningPolicy(ctx, c.organization, project, slug, e)
@@ -57,6 +57,28 @@ func (c *Client) EditPolicy(ctx context.Context, project, slug string, e api.Edi
 func (c *Client) DeactivateCertificate(ctx context.Context, slug string, evenIfInUse bool) (*api.Certificate, error) {
 	return post[api.Certificate](ctx, c, func() (*http.Response, error) {
 		return c.api.DeactivateCertificate(ctx, c.organization, slug, api.Deactivate{EvenIfInUse: evenIfInUse})
+	})
+}
+
+// ActivateCertificate activates a certificate.
+func (c *Client) ActivateCertificate(ctx context.Context, slug string) (*api.Certificate, error) {
+	return post[api.Certificate](ctx, c, func() (*http.Response, error) {
+		return c.api.ActivateCertificate(ctx, c.organization, slug, api.ExpectedVersion{})
+	})
+}
+
+// DeletePrivateKey destroys the private key of a deactivated certificate, which cannot be undone. With evenIfInUse it does so
+// although active signing policies use the certificate; without, the server then answers 409 and names them.
+func (c *Client) DeletePrivateKey(ctx context.Context, slug string, evenIfInUse bool) (*api.Certificate, error) {
+	return post[api.Certificate](ctx, c, func() (*http.Response, error) {
+		return c.api.DeleteCertificatePrivateKey(ctx, c.organization, slug, api.Deactivate{EvenIfInUse: evenIfInUse})
+	})
+}
+
+// DeleteCertificate deletes a certificate that never signed and that no signing policy uses, with its private key.
+func (c *Client) DeleteCertificate(ctx context.Context, slug string) error {
+	return c.do(ctx, func() (*http.Response, error) {
+		return c.api.DeleteCertificate(ctx, c.organization, slug, api.ExpectedVersion{})
 	})
 }
 

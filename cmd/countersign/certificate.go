@@ -23,6 +23,10 @@ type certificateCmd struct {
 	ImportPFX        importPFXCmd        `cmd:"" name:"import-pfx" help:"Import a key with its certificates from a PKCS#12 file."`
 	List             listCertificatesCmd `cmd:"" help:"List the organization's certificates."`
 	Show             showCertificateCmd  `cmd:"" help:"Show a certificate of the server, or one in a file."`
+	Deactivate       deactivateCmd       `cmd:"" help:"Let nothing more be signed with a certificate."`
+	Activate         activateCmd         `cmd:"" help:"Let a deactivated certificate sign again."`
+	DeleteKey        deleteKeyCmd        `cmd:"" name:"delete-key" help:"Destroy the private key of a deactivated certificate, for ever."`
+	Delete           deleteCmd           `cmd:"" help:"Delete a certificate that never signed, with its private key."`
 }
 
 // Help is shown by kong.
@@ -114,7 +118,26 @@ func (m machine) print(io console, c *api.Certificate) error {
 	if m.JSON {
 		return writeJSON(io.out, c)
 	}
-	return printRemote(io.out, c)
+	if err := printRemote(io.out, c); err != nil {
+		return err
+	}
+	for _, text := range append([]string{c.ExpiryWarning}, c.Warnings...) {
+		if text != "" {
+			fmt.Fprintln(io.err, "warning:", printable(text))
+		}
+	}
+	return nil
+}
+
+// certificateState says whether a certificate of the server may sign.
+func certificateState(c *api.Certificate) string {
+	switch {
+	case !c.PrivateKeyDeletedAt.IsZero():
+		return "key deleted"
+	case !c.IsActive:
+		return "deactivated"
+	}
+	return "active"
 }
 
 type createCSRCmd struct{ newCertificate }
@@ -255,16 +278,18 @@ func (l *listCertificatesCmd) Run(ctx context.Context, io console) error {
 		return writeJSON(io.out, map[string]any{"items": list})
 	}
 	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SLUG\tKEY\tEXPIRES\tSUBJECT")
+	fmt.Fprintln(w, "SLUG\tSTATE\tKEY\tEXPIRES\tSUBJECT")
 	for _, c := range list {
 		expires := "not issued yet"
 		if !c.NotAfter.IsZero() {
 			expires = c.NotAfter.Format(time.DateOnly)
 			if time.Now().After(c.NotAfter) {
 				expires += " expired"
+			} else if c.ExpiryWarning != "" {
+				expires += " soon"
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Slug, c.KeyAlgorithm, expires, printable(c.Subject))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", c.Slug, certificateState(&c), c.KeyAlgorithm, expires, printable(c.Subject))
 	}
 	return w.Flush()
 }
@@ -369,7 +394,7 @@ func (s *showCertificateCmd) local(io console) error {
 		if i > 0 {
 			fmt.Fprintln(io.out)
 		}
-		if err := printCertificate(io.out, "", c); err != nil {
+		if err := printCertificate(io.out, nil, c); err != nil {
 			return err
 		}
 	}
@@ -382,7 +407,7 @@ func (s *showCertificateCmd) local(io console) error {
 // printRemote writes a certificate of the server with those above it.
 func printRemote(out io.Writer, c *api.Certificate) error {
 	if c.X509CertificateData == "" {
-		_, err := fmt.Fprintf(out, "Slug  %s\nKey   %s\nIts certificate was not uploaded yet.\n", c.Slug, c.KeyAlgorithm)
+		_, err := fmt.Fprintf(out, "Slug   %s\nState  %s\nKey    %s\nIts certificate was not uploaded yet.\n", c.Slug, certificateState(c), c.KeyAlgorithm)
 		return err
 	}
 	der, err := base64.StdEncoding.DecodeString(c.X509CertificateData)
@@ -393,13 +418,13 @@ func printRemote(out io.Writer, c *api.Certificate) error {
 	if err != nil {
 		return fmt.Errorf("the server's certificate: %w", err)
 	}
-	return printCertificate(out, c.Slug, describeCertificate(parsed))
+	return printCertificate(out, [][2]string{{"Slug", c.Slug}, {"State", certificateState(c)}}, describeCertificate(parsed))
 }
 
-func printCertificate(out io.Writer, slug string, c localCertificate) error {
+func printCertificate(out io.Writer, first [][2]string, c localCertificate) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	if slug != "" {
-		fmt.Fprintf(w, "Slug\t%s\n", slug)
+	for _, line := range first {
+		fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])
 	}
 	fmt.Fprintf(w, "Subject\t%s\nIssuer\t%s\nSerial number\t%s\nKey\t%s\nValid\t%s to %s\nSHA-1\t%s\nSHA-256\t%s\n", printable(c.Subject), printable(c.Issuer),
 		c.SerialNumber, c.KeyAlgorithm, c.NotBefore.UTC().Format(time.DateOnly), c.NotAfter.UTC().Format(time.DateOnly), c.Sha1Thumbprint, c.Sha256Thumbprint)
