@@ -123,7 +123,7 @@ func (c *demoCmd) Run(ctx context.Context, io console) (err error) {
 	}
 	state.BaseURL = base.String()
 	state.APIURL = base.JoinPath("Api").String()
-	h, err := sys.handler(nil, 0, "")
+	h, err := sys.handler(nil, 0, "", nil)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 type organizationCmd struct {
 	Create organizationCreateCmd `cmd:"" help:"Make a further organization, strictly apart from the others."`
 	List   organizationListCmd   `cmd:"" help:"List the installation's organizations."`
+	Invite organizationInviteCmd `cmd:"" help:"Make a new sign-in link for somebody, such as an administrator who is locked out."`
 }
 
 type organizationCreateCmd struct {
@@ -87,4 +88,48 @@ func (c *organizationListCmd) Run(ctx context.Context, io console) error {
 		fmt.Fprintf(io.out, "%s  %s\n", o.ID, printable(o.Name))
 	}
 	return errors.Join(err, db.Close())
+}
+
+type organizationInviteCmd struct {
+	storage
+	logging      `set:"log_level=warn"`
+	PublicURL    *url.URL `help:"Address under which people reach the server, for the link." placeholder:"URL" required:""`
+	Organization string   `help:"Organization of the account, when the e-mail address has accounts in several." env:"COUNTERSIGN_ORGANIZATION" placeholder:"ID"`
+	Email        string   `arg:"" help:"E-mail address of the account."`
+}
+
+// Help is shown by kong.
+func (*organizationInviteCmd) Help() string {
+	return `For whoever operates the installation, when nobody can sign in who could invite again. The link sets up sign-in once; until then what the user has still works. The audit log has it.
+
+    countersign organization invite --data ./data --public-url https://sign.example.com ada@acme.example
+
+An embedded database serves one process: stop the server first. With PostgreSQL it may run meanwhile.` + localExitCodes("there is no link")
+}
+
+// Validate is called by kong.
+func (c *organizationInviteCmd) Validate() error {
+	return errors.Join(c.check(), checkPublicURL(c.PublicURL))
+}
+
+// Run invites.
+func (c *organizationInviteCmd) Run(ctx context.Context, io console) error {
+	id, ok := signing.ParseID(c.Organization)
+	if c.Organization != "" && !ok {
+		return &exitError{exitUsage, fmt.Errorf("--organization takes an id, a GUID, not %q: 'countersign organization list' tells it", c.Organization)}
+	}
+	if err := c.exists(); err != nil {
+		return err
+	}
+	sys, err := open(ctx, c.storage, work{}, c.logger(io.err), []string{c.PublicURL.String()}, embedded{})
+	if err != nil {
+		return err
+	}
+	defer sys.close(context.WithoutCancel(ctx))
+	u, code, expires, err := sys.auth.InviteByOperator(ctx, id, c.Email)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(io.out, "%s signs in with this link, once, until %s:\n  %s\n", printable(u.Name), expires.Format("2006-01-02 15:04 MST"), c.PublicURL.JoinPath("Web", "Invitation", code))
+	return nil
 }

@@ -16,14 +16,15 @@ type serveCmd struct {
 	storage
 	logging `set:"log_level=info"`
 	work
-	Listen       string `help:"Address to listen on; port 0 picks a free one. Put a TLS certificate or a reverse proxy in front before listening beyond this machine." default:"127.0.0.1:8480"`
-	TLSCert      string `name:"tls-cert" help:"PEM file of the TLS certificate and its chain." type:"existingfile" placeholder:"FILE"`
-	TLSKey       string `name:"tls-key" help:"PEM file of the TLS private key." type:"existingfile" placeholder:"FILE"`
-	MetricsToken string `help:"Bearer token that opens /metrics to other machines; without one it answers this machine only." placeholder:"TOKEN"`
-	Organization string `help:"Name of the organization that the first start makes." env:"COUNTERSIGN_ORGANIZATION_NAME" default:"My organization"`
-	AdminName    string `help:"Name of its first administrator." default:"Administrator"`
-	AdminEmail   string `help:"E-mail address of its first administrator." default:"admin@example.com"`
-	ReadyFile    string `help:"Write the addresses as JSON (baseUrl, apiUrl) to this file once the server accepts connections." type:"path" placeholder:"FILE"`
+	Listen       string   `help:"Address to listen on; port 0 picks a free one. Put a TLS certificate or a reverse proxy in front before listening beyond this machine." default:"127.0.0.1:8480"`
+	TLSCert      string   `name:"tls-cert" help:"PEM file of the TLS certificate and its chain." type:"existingfile" placeholder:"FILE"`
+	TLSKey       string   `name:"tls-key" help:"PEM file of the TLS private key." type:"existingfile" placeholder:"FILE"`
+	TrustedProxy []string `help:"Reverse proxies in front of the server, by address or network: their X-Forwarded-For tells where people sign in from. Without it everybody behind one shares one limit of attempts to sign in." placeholder:"NETWORK"`
+	MetricsToken string   `help:"Bearer token that opens /metrics to other machines; without one it answers this machine only." placeholder:"TOKEN"`
+	Organization string   `help:"Name of the organization that the first start makes." env:"COUNTERSIGN_ORGANIZATION_NAME" default:"My organization"`
+	AdminName    string   `help:"Name of its first administrator." default:"Administrator"`
+	AdminEmail   string   `help:"E-mail address of its first administrator." default:"admin@example.com"`
+	ReadyFile    string   `help:"Write the addresses as JSON (baseUrl, apiUrl) to this file once the server accepts connections." type:"path" placeholder:"FILE"`
 }
 
 // Help is shown by kong.
@@ -54,7 +55,8 @@ func (c *serveCmd) Validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("--listen must be HOST:PORT, such as 127.0.0.1:8480: %w", err)
 	}
-	return errors.Join(c.storage.check(), c.work.check())
+	_, err := parseNetworks("--trusted-proxy", c.TrustedProxy)
+	return errors.Join(err, c.storage.check(), c.work.check())
 }
 
 // Run serves until interrupted.
@@ -84,7 +86,11 @@ func (c *serveCmd) Run(ctx context.Context, io console) error {
 	if first != nil {
 		first.announce(io, base)
 	}
-	h, err := sys.handler(c.PublicURL, c.ArtifactLimit, c.MetricsToken)
+	proxies, err := parseNetworks("--trusted-proxy", c.TrustedProxy)
+	if err != nil {
+		return err
+	}
+	h, err := sys.handler(c.PublicURL, c.ArtifactLimit, c.MetricsToken, proxies)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -380,7 +381,7 @@ func (s *system) runWorker(ctx context.Context) error {
 }
 
 // handler returns everything that the listener serves.
-func (s *system) handler(public *url.URL, limit int64, metricsToken string) (http.Handler, error) {
+func (s *system) handler(public *url.URL, limit int64, metricsToken string, proxies []netip.Prefix) (http.Handler, error) {
 	operations := httpapi.New(httpapi.Config{Signing: s.signing, Auth: s.auth, Version: buildVersion(), Ready: s.db.Ping, Log: s.log})
 	pages, err := web.New(web.Config{Signing: s.signing, Auth: s.auth, PublicURL: public, Log: s.log, Version: buildVersion()})
 	if err != nil {
@@ -390,7 +391,7 @@ func (s *system) handler(public *url.URL, limit int64, metricsToken string) (htt
 	if err != nil {
 		return nil, err
 	}
-	return mount(measureRequests(s.metrics, api), "/metrics", metricsHandler(s.metrics, metricsToken)), nil
+	return mount(behindProxies(proxies, measureRequests(s.metrics, api)), "/metrics", metricsHandler(s.metrics, metricsToken)), nil
 }
 
 // shutdownGrace is how long running transfers and signatures may take after the signal to stop.

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -61,6 +62,35 @@ func (s *Service) InviteTx(ctx context.Context, tx signing.Tx, by signing.Actor,
 	return code, expires, s.record(ctx, tx, by, EventInvited, userObject(u), struct {
 		ExpiresAt time.Time `json:"expiresAt"`
 	}{expires})
+}
+
+// InviteByOperator is Invite by whoever operates the installation, for the active interactive user with the e-mail address; the
+// organization may be empty when the address has one account. Errors: KindNotFound, KindConflict for several accounts or a
+// deactivated user.
+func (s *Service) InviteByOperator(ctx context.Context, org signing.ID, email string) (u *signing.User, code string, expires time.Time, err error) {
+	err = s.store.Tx(ctx, func(tx signing.Tx) error {
+		users, err := tx.UserByEmail(ctx, strings.TrimSpace(email))
+		if err != nil {
+			return err
+		}
+		users = slices.DeleteFunc(users, func(u *signing.User) bool { return org != "" && u.OrganizationID != org })
+		switch len(users) {
+		case 0:
+			return signing.Errorf(signing.KindNotFound, "There is no account with the e-mail address %q.", email)
+		case 1:
+			u = users[0]
+		default:
+			return signing.Errorf(signing.KindConflict, "The e-mail address has accounts in %d organizations: name one of them.", len(users))
+		}
+		by := signing.Countersign(u.OrganizationID)
+		by.Via = "command line"
+		code, expires, err = s.InviteTx(ctx, tx, by, u.ID)
+		return err
+	})
+	if err != nil {
+		return nil, "", time.Time{}, err
+	}
+	return u, code, expires, nil
 }
 
 // RevokeInvitation makes the user's open invitation void, such as one that went to a wrong address. What was set up before stays.

@@ -608,6 +608,27 @@ func TestInvitation(t *testing.T) {
 		_, _, err = w.Invite(ctx, w.actor(w.userAdmin), w.regular.ID)
 		wantKind(t, err, signing.KindForbidden, "approves signing requests of signing policy 'release'")
 
+		// Whoever operates the installation lets anybody in again.
+		for _, c := range []struct {
+			org   signing.ID
+			email string
+			kind  signing.Kind
+			text  string
+		}{{"", w.regular.Email, signing.KindConflict, "in 2 organizations"}, {w.org, "nobody@acme.example", signing.KindNotFound, "no account"}, {signing.NewID(), w.regular.Email, signing.KindNotFound, "no account"}} {
+			_, _, _, err := w.InviteByOperator(ctx, c.org, c.email)
+			wantKind(t, err, c.kind, c.text)
+		}
+		u, recovered, _, err := w.InviteByOperator(ctx, "", " ADA@acme.example")
+		if err != nil || u.ID != w.admin.ID {
+			t.Fatal(u, err)
+		}
+		if err := accept(recovered); err != nil {
+			t.Error(err)
+		}
+		if u, _, _, err := w.InviteByOperator(ctx, w.foreign, w.regular.Email); err != nil || u.ID != w.stranger.ID {
+			t.Errorf("%+v, %v", u, err)
+		}
+
 		// What was sent to the wrong address is void, once.
 		lost := invite(w.admin, w.regular)
 		wantKind(t, w.RevokeInvitation(ctx, w.actor(w.reader), w.regular.ID), signing.KindForbidden, "permission")
