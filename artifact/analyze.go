@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/countersign-dev/countersign/artifact/authenticode"
 )
@@ -276,7 +277,9 @@ func (p proposal) match(w *xmlWriter, element string, names, all []string, conte
 // versionNumber finds what looks like one in a name: after something else than
 // letters, or with three numbers or more, so that net6.0 stays. Of what follows
 // it takes only what belongs to a version, and neither -x64 nor .exe.
-var versionNumber = regexp.MustCompile(`(?i)((?:^|[^0-9a-z])v?)\d+(?:\.\d+)+` + versionEnd + `|\d+(?:\.\d+){2,}` + versionEnd)
+var versionNumber = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)((?:^|[^0-9a-z])v?)\d+(?:\.\d+)+` + versionEnd + `|\d+(?:\.\d+){2,}` + versionEnd)
+})
 
 const versionEnd = `(?:[-.]?(?:alpha|beta|rc|preview|pre|dev|snapshot|nightly|canary|next|build)(?:[-.]?\d+)*\b)*(?:\+[0-9a-z]+)?`
 
@@ -326,7 +329,7 @@ func generalize(names, all []string) map[string]string {
 	var paths []string
 	var patterns []*pathPattern
 	for _, name := range names {
-		path := versionNumber.ReplaceAllString(escapeName(name), "${1}*")
+		path := versionNumber().ReplaceAllString(escapeName(name), "${1}*")
 		pattern, err := compilePath([]patternPart{{text: path}})
 		if path == escapeName(name) || err != nil { // such as ** within a segment
 			continue

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -133,7 +132,12 @@ type scope struct {
 	inZIP bool // somewhere in a zip-file
 }
 
-var parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
+// ValidParameterName reports whether a parameter may have the name: 1 to 100 letters, digits, dots, hyphens and underscores,
+// all of ASCII.
+func ValidParameterName(name string) bool {
+	const characters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+	return name != "" && len(name) <= 100 && strings.Trim(name, characters) == ""
+}
 
 func (p *parser) document(document *element) {
 	if document.name != "artifact-configuration" {
@@ -235,7 +239,7 @@ func (p *parser) parameters(e *element) {
 			case "name":
 				definition.Name = a.value
 				switch {
-				case !parameterName.MatchString(a.value):
+				case !ValidParameterName(a.value):
 					p.errs.add(a.at, "letters, digits, dots, hyphens and underscores, at most 100", "the parameter name %q is not allowed", a.value)
 				case strings.EqualFold(a.value, fileNameReference):
 					p.errs.add(a.at, "", "the name %s stands for the name of the file that a rule matches", fileNameReference)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 	"unicode"
@@ -31,8 +32,11 @@ var (
 	//go:embed mail.html.tmpl
 	htmlSource string
 
-	textTemplate = template.Must(template.New("mail.txt").Parse(textSource))
-	htmlTemplate = htmltemplate.Must(htmltemplate.New("mail.html").Parse(htmlSource))
+	// Only servers write mail, so that only they wait for its templates.
+	textTemplate = sync.OnceValue(func() *template.Template { return template.Must(template.New("mail.txt").Parse(textSource)) })
+	htmlTemplate = sync.OnceValue(func() *htmltemplate.Template {
+		return htmltemplate.Must(htmltemplate.New("mail.html").Parse(htmlSource))
+	})
 )
 
 // letter is what the templates show. Every text in it is one clean line, those of quotes are several.
@@ -107,10 +111,10 @@ func Compose(n signing.Notice, public *url.URL) (Content, error) {
 
 	c := Content{Link: l.Link, Subject: fmt.Sprintf("%s: %s, %s / %s", l.Title, line(n.FileName, 80), line(n.Project, 60), line(n.Policy, 60))}
 	var text, html strings.Builder
-	if err := textTemplate.Execute(&text, l); err != nil {
+	if err := textTemplate().Execute(&text, l); err != nil {
 		return Content{}, err
 	}
-	if err := htmlTemplate.Execute(&html, l); err != nil {
+	if err := htmlTemplate().Execute(&html, l); err != nil {
 		return Content{}, err
 	}
 	c.Text, c.HTML = text.String(), html.String()

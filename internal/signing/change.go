@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/url"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -23,10 +22,15 @@ const (
 	maxChain = 1 << 20 // bytes of an uploaded certificate file
 )
 
-var slugPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+const lettersAndDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+// consistsOf reports whether a text has from 1 to most characters, and none but these of ASCII.
+func consistsOf(text, characters string, most int) bool {
+	return text != "" && len(text) <= most && strings.Trim(text, characters) == ""
+}
 
 func (v *validation) slug(field, slug string) {
-	if !slugPattern.MatchString(slug) {
+	if !consistsOf(slug, lettersAndDigits+"._-", 100) || strings.ContainsAny(slug[:1], "._-") {
 		v.add(field, "A slug is 1 to 100 letters, digits, '.', '_' or '-', and starts with a letter or digit.")
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -33,10 +32,8 @@ const (
 	maxHeaderValue = 8000 // bytes
 )
 
-var (
-	sha256Pattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	headerName    = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$") // a token of RFC 9110, section 5.6.2
-)
+// isHeaderName reports whether a header may have the name: a token of RFC 9110, section 5.6.2.
+func isHeaderName(name string) bool { return consistsOf(name, lettersAndDigits+"!#$%&'*+.^_`|~-", 100) }
 
 // transportHeaders are about the connection, not about the artifact (RFC 9110, section 7.6.1); what is sent of them is ours.
 var transportHeaders = []string{"host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive", "proxy-authorization", "proxy-connection"}
@@ -60,7 +57,7 @@ func (s *Service) artifactOf(ctx context.Context, sub Submission) (Artifact, *Re
 
 func checkHash(field, hash string) (string, error) {
 	hash = strings.ToLower(strings.TrimSpace(hash))
-	if hash != "" && !sha256Pattern.MatchString(hash) {
+	if hash != "" && (len(hash) != 64 || !consistsOf(hash, "0123456789abcdef", 64)) {
 		return "", Invalid(field, "The SHA-256 hash must have 64 hexadecimal digits.")
 	}
 	return hash, nil
@@ -92,7 +89,7 @@ func (s *Service) link(ctx context.Context, l *Link) (Artifact, *Retrieval, erro
 	for _, name := range sortedKeys(l.Headers) {
 		lower, value := strings.ToLower(name), l.Headers[name]
 		switch {
-		case !headerName.MatchString(name) || len(value) > maxHeaderValue || strings.ContainsFunc(value, isControl):
+		case !isHeaderName(name) || len(value) > maxHeaderValue || strings.ContainsFunc(value, isControl):
 			v.add("ArtifactRetrievalLink.HttpHeaders", "'%s' is not a valid header.", truncate(name, 100))
 		case slices.Contains(transportHeaders, lower):
 			v.add("ArtifactRetrievalLink.HttpHeaders", "The header '%s' cannot be set: it belongs to the connection.", name)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -27,8 +26,6 @@ const (
 	maxOriginField   = 2000 // bytes of a repository URL
 	maxCancelSeconds = 366 * 24 * 3600
 )
-
-var parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
 
 // Staged is an artifact whose bytes are durable but which no request refers to yet.
 type Staged struct {
@@ -416,7 +413,7 @@ func checkParameters(v *validation, version *ConfigurationVersion, given map[str
 		value := given[name]
 		i := slices.IndexFunc(declared, func(d artifact.ParameterDefinition) bool { return strings.EqualFold(d.Name, name) })
 		switch {
-		case !parameterName.MatchString(name):
+		case !artifact.ValidParameterName(name):
 			v.add("Parameters", "'%s' is not a parameter name: letters, digits, '.', '_' and '-' only, at most 100.", truncate(name, 120))
 		case i < 0:
 			v.add("Parameters."+name, "The artifact configuration declares no parameter '%s'%s.", name, declaredNames(declared))

@@ -331,7 +331,7 @@ func (s *Service) applyWebhook(w *Webhook, e WebhookEdit, sealedHeader []byte) e
 	}
 	if w.HeaderName = cmp.Or(w.HeaderName, "Authorization"); len(w.SealedHeader) == 0 {
 		w.HeaderName = ""
-	} else if !headerName.MatchString(w.HeaderName) || slices.Contains(reservedHeaders, strings.ToLower(w.HeaderName)) {
+	} else if !isHeaderName(w.HeaderName) || slices.Contains(reservedHeaders, strings.ToLower(w.HeaderName)) {
 		v.add("HeaderName", "'%s' cannot be used as a header's name.", truncate(w.HeaderName, 100))
 	}
 	return v.err()
