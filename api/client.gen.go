@@ -849,7 +849,8 @@ type ClientInterface interface {
 
 	// EditSigningPolicyWithBody Change a signing policy
 	//
-	// Approvals of waiting requests fall: they were given under other rules.
+	// When the rules change, approvals of waiting requests fall: they were given under others. Approvals of who is no longer an
+	// approver count no more.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -858,7 +859,8 @@ type ClientInterface interface {
 
 	// EditSigningPolicy Change a signing policy
 	//
-	// Approvals of waiting requests fall: they were given under other rules.
+	// When the rules change, approvals of waiting requests fall: they were given under others. Approvals of who is no longer an
+	// approver count no more.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3183,7 +3185,8 @@ func (c *Client) DeactivateSigningPolicy(ctx context.Context, organizationID Org
 
 // EditSigningPolicyWithBody Change a signing policy
 //
-// Approvals of waiting requests fall: they were given under other rules.
+// When the rules change, approvals of waiting requests fall: they were given under others. Approvals of who is no longer an
+// approver count no more.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3202,7 +3205,8 @@ func (c *Client) EditSigningPolicyWithBody(ctx context.Context, organizationID O
 
 // EditSigningPolicy Change a signing policy
 //
-// Approvals of waiting requests fall: they were given under other rules.
+// When the rules change, approvals of waiting requests fall: they were given under others. Approvals of who is no longer an
+// approver count no more.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -11332,7 +11336,8 @@ type ClientWithResponsesInterface interface {
 
 	// EditSigningPolicyWithBodyWithResponse Change a signing policy
 	//
-	// Approvals of waiting requests fall: they were given under other rules.
+	// When the rules change, approvals of waiting requests fall: they were given under others. Approvals of who is no longer an
+	// approver count no more.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -11341,7 +11346,8 @@ type ClientWithResponsesInterface interface {
 
 	// EditSigningPolicyWithResponse Change a signing policy
 	//
-	// Approvals of waiting requests fall: they were given under other rules.
+	// When the rules change, approvals of waiting requests fall: they were given under others. Approvals of who is no longer an
+	// approver count no more.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -19150,7 +19156,8 @@ func (c *ClientWithResponses) DeactivateSigningPolicyWithResponse(ctx context.Co
 
 // EditSigningPolicyWithBodyWithResponse Change a signing policy
 //
-// Approvals of waiting requests fall: they were given under other rules.
+// When the rules change, approvals of waiting requests fall: they were given under others. Approvals of who is no longer an
+// approver count no more.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -19165,7 +19172,8 @@ func (c *ClientWithResponses) EditSigningPolicyWithBodyWithResponse(ctx context.
 
 // EditSigningPolicyWithResponse Change a signing policy
 //
-// Approvals of waiting requests fall: they were given under other rules.
+// When the rules change, approvals of waiting requests fall: they were given under others. Approvals of who is no longer an
+// approver count no more.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

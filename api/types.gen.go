@@ -356,7 +356,7 @@ type Approval struct {
 	Comment  string           `json:"comment,omitempty,omitzero"`
 	Decision ApprovalDecision `json:"decision"`
 
-	// IsCurrent False when artifact, configuration or policy changed after the decision.
+	// IsCurrent False when what was decided on changed since, or who decided is no longer an active approver.
 	IsCurrent bool `json:"isCurrent"`
 
 	// UserID A GUID; always lower-case in answers.

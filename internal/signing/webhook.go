@@ -313,7 +313,7 @@ func (s *Service) applyWebhook(w *Webhook, e WebhookEdit, sealedHeader []byte) e
 		v.add("Url", "The URL has more than %d bytes.", maxURL)
 	default:
 		if err := s.webhooks.Check(w.URL); err != nil {
-			v.add("Url", "%v", err)
+			v.add("Url", "The URL cannot be called: %v.", err)
 		}
 	}
 	if len(w.SealedHeader) > 0 && e.HeaderValue == nil && urlOrigin(was) != urlOrigin(w.URL) {
