@@ -11,28 +11,40 @@ type ballot struct {
 	required  int
 	decisions []*Approval // oldest first
 	binding   string      // of what is decided on now
-	approvers map[ID]bool // the policy's active approvers now; nil when that does not matter
+	approvers map[ID]bool // the users who decided and may do so now; nil when that does not matter
 }
 
-// readBallot reads the decisions on a request under its policy and certificate as they are now.
+// readBallot reads the decisions on a request under its policy and certificate as they are now. Of a final request they are
+// history, whatever the policy says now: the last one was on what was decided on.
 func readBallot(ctx context.Context, tx Tx, r *Request, p *Policy, c *Certificate) (*ballot, error) {
 	b := &ballot{request: r, required: p.Rules.RequiredApprovals, binding: binding(r, p, c)}
 	var err error
 	if b.decisions, err = tx.Approvals(ctx, r.ID); err != nil || len(b.decisions) == 0 {
 		return b, err
 	}
-	d, err := readDirectory(ctx, tx, r.OrganizationID)
-	b.approvers = d.members(p.Approvers)
-	return b, err
+	if r.Workflow.Status().Final() {
+		b.binding = b.decisions[len(b.decisions)-1].Binding
+		return b, nil
+	}
+	b.approvers = map[ID]bool{}
+	for _, d := range b.decisions {
+		if _, known := b.approvers[d.UserID]; !known {
+			if b.approvers[d.UserID], err = approves(ctx, tx, p, d.UserID); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return b, nil
 }
 
-// close makes it the ballot of a final request: what was decided on is history, whatever the policy says now. The last decision
-// was on it.
-func (b *ballot) close() {
-	if n := len(b.decisions); n > 0 {
-		b.binding = b.decisions[n-1].Binding
+// approves reports whether a user is active and an approver of a policy, directly or through groups.
+func approves(ctx context.Context, tx Tx, p *Policy, user ID) (bool, error) {
+	u, err := tx.User(ctx, p.OrganizationID, user)
+	if err != nil || !u.Active {
+		return false, err
 	}
-	b.approvers = nil
+	groups, err := tx.GroupsOf(ctx, p.OrganizationID, user)
+	return Actor{UserID: user, Groups: groups}.In(p.Approvers), err
 }
 
 // counts reports whether a decision is one on the request as it is now, by somebody who may decide on it now.
@@ -103,27 +115,34 @@ const (
 	leftApprovers     = "Somebody who approved is no longer an approver of the signing policy, or was deactivated."
 )
 
-// openBallots reads the ballots of an organization's waiting requests on which somebody decided.
+// openBallots reads the ballots of an organization's waiting requests on which somebody decided: a few queries besides one for
+// each policy and certificate.
 func openBallots(ctx context.Context, tx Tx, org ID) ([]*ballot, error) {
-	requests, err := tx.PartlyApproved(ctx, org)
+	requests, decisions, err := tx.PartlyApproved(ctx, org)
+	if err != nil || len(requests) == 0 {
+		return nil, err
+	}
+	of := map[ID][]*Approval{}
+	for _, d := range decisions {
+		of[d.RequestID] = append(of[d.RequestID], d)
+	}
+	d, err := readDirectory(ctx, tx, org)
 	if err != nil {
 		return nil, err
 	}
+	policies, certificates, approvers := map[ID]*Policy{}, map[ID]*Certificate{}, map[ID]map[ID]bool{}
 	var list []*ballot
 	for _, r := range requests {
-		p, err := tx.Policy(ctx, org, r.PolicyID)
+		p, c, err := ruling(ctx, tx, r, policies, certificates)
 		if err != nil {
 			return nil, err
 		}
-		c, err := tx.Certificate(ctx, org, p.CertificateID)
-		if err != nil {
-			return nil, err
+		if approvers[p.ID] == nil {
+			approvers[p.ID] = d.members(p.Approvers)
 		}
-		b, err := readBallot(ctx, tx, r, p, c)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, b)
+		list = append(list, &ballot{
+			request: r, required: p.Rules.RequiredApprovals, decisions: of[r.ID], binding: binding(r, p, c), approvers: approvers[p.ID],
+		})
 	}
 	return list, nil
 }

@@ -74,9 +74,6 @@ func (s *Service) fillView(ctx context.Context, tx Tx, a Actor, sc scope, v *Req
 	}
 	v.Binding = ballot.binding
 	final := r.Workflow.Status().Final()
-	if final {
-		ballot.close()
-	}
 	for _, d := range ballot.decisions {
 		v.Approvals = append(v.Approvals, ApprovalView{Approval: *d, Counts: ballot.counts(d)})
 	}
@@ -235,7 +232,7 @@ func (s *Service) awaiting(ctx context.Context, tx Tx, a Actor, f RequestFilter,
 			return err
 		}
 		for i, r := range rows {
-			p, c, err := ruling(ctx, tx, r, policies, certificates)
+			p, c, err := ruling(ctx, tx, &r.Request, policies, certificates)
 			if err != nil {
 				return err
 			}
@@ -259,7 +256,7 @@ func (s *Service) awaiting(ctx context.Context, tx Tx, a Actor, f RequestFilter,
 }
 
 // ruling returns the policy and the certificate of a request, reading each once.
-func ruling(ctx context.Context, tx Tx, r *RequestRow, policies map[ID]*Policy, certificates map[ID]*Certificate) (p *Policy, c *Certificate, err error) {
+func ruling(ctx context.Context, tx Tx, r *Request, policies map[ID]*Policy, certificates map[ID]*Certificate) (p *Policy, c *Certificate, err error) {
 	if p = policies[r.PolicyID]; p == nil {
 		if p, err = tx.Policy(ctx, r.OrganizationID, r.PolicyID); err != nil {
 			return nil, nil, err

@@ -177,8 +177,9 @@ type RequestTx interface {
 	BlobInUse(ctx context.Context, blob BlobID) (bool, error)
 
 	Approvals(ctx context.Context, request ID) ([]*Approval, error) // oldest first
-	// PartlyApproved returns an organization's requests that wait for approval and have a decision already, by id.
-	PartlyApproved(ctx context.Context, org ID) ([]*Request, error)
+	// PartlyApproved returns an organization's requests that wait for approval and have a decision already, by id, and the
+	// decisions on them, oldest first.
+	PartlyApproved(ctx context.Context, org ID) ([]*Request, []*Approval, error)
 	// DecisionsOf returns a user's decisions on these requests.
 	DecisionsOf(ctx context.Context, user ID, requests []ID) ([]*Approval, error)
 	InsertApproval(ctx context.Context, a *Approval) error // KindConflict: this user decided on this binding before

@@ -155,9 +155,16 @@ func (x *tx) Approvals(ctx context.Context, request signing.ID) ([]*signing.Appr
 	return list(ctx, x.q, scanApproval, "SELECT "+approvalColumns+" FROM approvals WHERE request_id = $1 ORDER BY at, id", text(request))
 }
 
-func (x *tx) PartlyApproved(ctx context.Context, org signing.ID) ([]*signing.Request, error) {
-	return list(ctx, x.q, scanRequest, "SELECT "+requestColumns+" FROM requests r WHERE organization_id = $1 AND status = $2 "+
-		"AND EXISTS (SELECT 1 FROM approvals a WHERE a.request_id = r.id) ORDER BY id", text(org), text(signing.WaitingForApproval))
+func (x *tx) PartlyApproved(ctx context.Context, org signing.ID) ([]*signing.Request, []*signing.Approval, error) {
+	const waiting = "organization_id = $1 AND status = $2"
+	requests, err := list(ctx, x.q, scanRequest, "SELECT "+requestColumns+" FROM requests r WHERE "+waiting+
+		" AND EXISTS (SELECT 1 FROM approvals a WHERE a.request_id = r.id) ORDER BY id", text(org), text(signing.WaitingForApproval))
+	if err != nil || len(requests) == 0 {
+		return nil, nil, err
+	}
+	decisions, err := list(ctx, x.q, scanApproval, "SELECT "+approvalColumns+" FROM approvals "+
+		"WHERE request_id IN (SELECT id FROM requests WHERE "+waiting+") ORDER BY at, id", text(org), text(signing.WaitingForApproval))
+	return requests, decisions, err
 }
 
 func (x *tx) DecisionsOf(ctx context.Context, user signing.ID, requests []signing.ID) ([]*signing.Approval, error) {

@@ -143,7 +143,7 @@ func TestListsUseIndexes(t *testing.T) {
 			_, err := tx.ExpiredArtifacts(ctx, s.org, s.created, "", 10)
 			return err
 		},
-		"partly approved": func(tx signing.Tx) error { _, err := tx.PartlyApproved(ctx, s.org); return err },
+		"partly approved": func(tx signing.Tx) error { _, _, err := tx.PartlyApproved(ctx, s.org); return err },
 		"decisions":       func(tx signing.Tx) error { _, err := tx.DecisionsOf(ctx, s.rare, s.ids[:20]); return err },
 		"approvals":       func(tx signing.Tx) error { _, err := tx.Approvals(ctx, s.ids[0]); return err },
 		"resubmits":       func(tx signing.Tx) error { _, err := tx.Resubmits(ctx, s.org, s.ids[0]); return err },

@@ -232,9 +232,37 @@ func testRequestLists(t *testing.T, e *env) {
 		return rows, err
 	}), signing.KindNotFound)
 	slices.Sort(partly)
-	waiting := get(e, func(tx signing.Tx) ([]*signing.Request, error) { return tx.PartlyApproved(ctx, org) })
+	var approvals []*signing.Approval
+	waiting := get(e, func(tx signing.Tx) (requests []*signing.Request, err error) {
+		requests, approvals, err = tx.PartlyApproved(ctx, org)
+		return requests, err
+	})
 	if !slices.EqualFunc(waiting, partly, func(r *signing.Request, id signing.ID) bool { return r.ID == id }) || len(partly) == 0 {
 		t.Errorf("%d requests are partly approved, not %d", len(waiting), len(partly))
+	}
+	var approved []signing.ID
+	for _, a := range approvals {
+		approved = append(approved, a.RequestID)
+	}
+	slices.Sort(approved)
+	e.equal(approved, partly)
+
+	// Another organization finds nothing by what is not its own, and is told of nothing where a page ends.
+	for _, f := range []signing.RequestFilter{
+		{ProjectID: w.Project.ID}, {PolicyIDs: []signing.ID{w.Policy.ID}}, {SubmitterID: person.ID}, {ArtifactSHA256: fmt.Sprintf("%064x", 1)},
+		{Visible: &signing.Visibility{UserID: person.ID, Projects: []signing.ID{project.ID}, Policies: []signing.ID{second.ID}}},
+	} {
+		for _, f.FileName = range []string{"", "e", "nowhere"} {
+			f.Look, f.Limit = 1, 1
+			var next signing.ID
+			rows := get(e, func(tx signing.Tx) (rows []*signing.RequestRow, err error) {
+				rows, next, err = tx.RequestRows(ctx, other.Organization.ID, f)
+				return rows, err
+			})
+			if len(rows) > 0 || next != "" {
+				t.Errorf("another organization finds %d requests, and %q, by %+v", len(rows), next, f)
+			}
+		}
 	}
 	decisions := func(user signing.ID) int {
 		return len(get(e, func(tx signing.Tx) ([]*signing.Approval, error) { return tx.DecisionsOf(ctx, user, decided[:10]) }))
