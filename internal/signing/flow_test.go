@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -477,6 +478,35 @@ func TestSubmissionErrors(t *testing.T) {
 				t.Errorf("error %v does not name the field %s", err, c.field)
 			}
 		})
+	}
+}
+
+// TestParameters: what is declared gets the given value or its default; each mistake names its parameter.
+func TestParameters(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	xml := strings.Replace(exeConfiguration, `<parameter name="version" default-value="1.0"/>`,
+		`<parameter name="version" default-value="1.0"/><parameter name="build" required="true"/><parameter name="note"/>`, 1)
+	if _, err := w.EditConfiguration(t.Context(), w.Admin, "app", "exe", signing.ConfigurationEdit{XML: &xml}); err != nil {
+		t.Fatal(err)
+	}
+	r := w.submit(t, "test-signing", func(s *signing.Submission) { s.Parameters = map[string]string{"BUILD": "ä 7"} })
+	if want := map[string]string{"version": "1.0", "build": "ä 7", "note": ""}; !maps.Equal(r.Parameters, want) {
+		t.Errorf("parameters %v, want %v", r.Parameters, want)
+	}
+	for name, c := range map[string]struct {
+		given map[string]string
+		field string
+	}{
+		"missing":   {nil, "Parameters.build"},
+		"empty":     {map[string]string{"build": ""}, "Parameters.build"},
+		"line feed": {map[string]string{"build": "1\n2"}, "Parameters.build"},
+		"unknown":   {map[string]string{"build": "1", "buidl": "2"}, "Parameters.buidl"},
+		"ambiguous": {map[string]string{"build": "1", "Build": "2"}, "Parameters.build"},
+		"name":      {map[string]string{"a b": "1"}, "Parameters"},
+	} {
+		_, _, err := w.Submit(t.Context(), w.CI, signing.Submission{Target: signing.Target{ProjectSlug: "app", PolicySlug: "test-signing"}, Parameters: c.given, Artifact: w.stage(t, w.CI)})
+		wantField(t, name, err, c.field)
 	}
 }
 

@@ -429,7 +429,11 @@ func checkParameters(v *validation, version *ConfigurationVersion, given map[str
 		return nil
 	}
 	params, err := configuration.ResolveParameters(values)
-	if err != nil {
+	if mistakes := (artifact.ParameterErrors)(nil); errors.As(err, &mistakes) {
+		for _, m := range mistakes {
+			v.add("Parameters."+m.Name, "The parameter '%s' is not accepted: %s.", m.Name, m.Message)
+		}
+	} else if err != nil {
 		v.add("Parameters", "%v", err)
 	}
 	return params
