@@ -190,9 +190,15 @@ func TestManageProject(t *testing.T) {
 	w.refuse(t, projectAdmin, "/Projects", `{"slug":"a b","name":""}`, 400, "Name")
 	w.refuse(t, projectAdmin, "/Projects", `{"slug":"x","name":"x","readers":[{"kind":"User","id":"7"}]}`, 400, "Readers")
 	w.refuse(t, projectAdmin, "/Projects", `{"slug":"x","name":"x","repositories":["nonsense"]}`, 400, "Repositories")
+	if p := wantProblem(t, w.as(t, projectAdmin, "POST", "/Projects", jsonBody(`{"slug":"x","name":"x","repositories":["https://ada:geheim@github.com/acme/app"]}`)), 400); strings.Contains(p.Detail, "geheim") {
+		t.Errorf("the refusal repeats a password: %+v", p)
+	}
+	if p := post[api.Project](t, w, projectAdmin, "/Projects/app/Edit", `{"repositories":["https://ghp_token@github.com/acme/app","git@github.com:acme/app.git"],"version":1}`, 200); !slices.Equal(p.Repositories, []string{"https://github.com/acme/app", "git@github.com:acme/app.git"}) {
+		t.Errorf("%q", p.Repositories)
+	}
 
-	edited := post[api.Project](t, w, projectAdmin, "/Projects/App/Edit", `{"name":"Application","slug":"application","version":1}`, 200)
-	if edited.Name != "Application" || edited.Slug != "application" || edited.Description != "d" || edited.Version != 2 || len(edited.Readers) != 1 {
+	edited := post[api.Project](t, w, projectAdmin, "/Projects/App/Edit", `{"name":"Application","slug":"application","version":2}`, 200)
+	if edited.Name != "Application" || edited.Slug != "application" || edited.Description != "d" || edited.Version != 3 || len(edited.Readers) != 1 {
 		t.Errorf("%+v", edited)
 	}
 	w.refuse(t, projectAdmin, "/Projects/application/Edit", `{"name":"x","version":1}`, 409, "-")
@@ -202,11 +208,11 @@ func TestManageProject(t *testing.T) {
 	for _, edit := range []string{`{"slug":"x"}`, `{"readers":[]}`, `{"configurators":[]}`} {
 		w.refuse(t, configurator, "/Projects/demo/Edit", edit, 403, "-")
 	}
-	off := post[api.Project](t, w, projectAdmin, "/Projects/application/Deactivate", `{"version":2}`, 200)
+	off := post[api.Project](t, w, projectAdmin, "/Projects/application/Deactivate", `{"version":3}`, 200)
 	if off.IsActive {
 		t.Errorf("%+v", off)
 	}
-	w.refuse(t, projectAdmin, "/Projects/application/Activate", `{"version":2}`, 409, "-")
+	w.refuse(t, projectAdmin, "/Projects/application/Activate", `{"version":3}`, 409, "-")
 	if on := decodeBody[api.Project](t, w.as(t, projectAdmin, "POST", "/Projects/application/Activate", body{}), 200); !on.IsActive {
 		t.Errorf("%+v", on)
 	}

@@ -373,7 +373,7 @@ func describe(artifactName string, v artifact.Violation) string {
 		text += fmt.Sprintf(" [%s, line %d]", v.Rule, v.Line)
 	}
 	if v.Hint != "" {
-		text += " " + v.Hint
+		text += "; " + v.Hint
 	}
 	return text
 }

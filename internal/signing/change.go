@@ -56,16 +56,21 @@ func (v *validation) text(field, text string) {
 	}
 }
 
-func (v *validation) repositories(field string, list []string) {
+// repositories checks repository URLs and returns them without user names that only a clone needs: one may be a token.
+func (v *validation) repositories(field string, list []string) []string {
 	if len(list) > maxList {
 		v.add(field, "There are more than %d repositories.", maxList)
-		return
+		return list
 	}
+	out := make([]string, 0, len(list))
 	for _, raw := range list {
+		bare := withoutUserInfo(raw)
 		if u, err := url.Parse(raw); len(raw) > maxOriginField || repositoryKey(raw) == "" || (err == nil && u.User != nil && hasPassword(u)) {
-			v.add(field, "'%s' is not a repository URL; give one like https://github.com/acme/app, without a password.", truncate(raw, 200))
+			v.add(field, "'%s' is not a repository URL; give one like https://github.com/acme/app, without a password.", truncate(bare, 200))
 		}
+		out = append(out, bare)
 	}
+	return out
 }
 
 func hasPassword(u *url.URL) bool { _, has := u.User.Password(); return has }

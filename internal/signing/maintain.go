@@ -19,7 +19,8 @@ func retentionDays(o *Organization, p *Policy) int {
 
 // Retain deletes the artifact bytes of requests whose retention time passed; requests, hashes and the audit log stay.
 // It also sweeps bytes that no request refers to, such as those of interrupted uploads, once they are a day old, the
-// records of messages that were settled long ago, and deleted private keys that could not be erased at once.
+// records of messages that were settled long ago, and deleted private keys that could not be erased at once. It logs
+// which certificates in use expire soon.
 func (s *Service) Retain(ctx context.Context) error {
 	err := s.store.Tx(ctx, func(tx Tx) error { return tx.DeleteDeliveries(ctx, s.now().Add(-keepDeliveries)) })
 	if err != nil {
@@ -32,6 +33,9 @@ func (s *Service) Retain(ctx context.Context) error {
 	for _, o := range organizations {
 		if err := s.eraseKeys(ctx, o.ID); err != nil {
 			s.log.Error("deleted private keys could not be erased", "organization", o.ID, "error", err)
+		}
+		if err := s.warnOfExpiry(ctx, o.ID); err != nil {
+			return err
 		}
 		if err := s.retainOrganization(ctx, o); err != nil {
 			return err
@@ -47,6 +51,30 @@ func (s *Service) Retain(ctx context.Context) error {
 			return err
 		}
 		return s.blobs.Delete(ctx, id)
+	})
+}
+
+// warnOfExpiry logs which certificates of active policies expire soon, so that operators notice before signing stops.
+func (s *Service) warnOfExpiry(ctx context.Context, org ID) error {
+	return s.store.View(ctx, func(tx Tx) error {
+		all, err := tx.Certificates(ctx, org)
+		if err != nil {
+			return err
+		}
+		for _, c := range all {
+			warning := c.ExpiryWarning(s.now())
+			if warning == "" || !c.Active {
+				continue
+			}
+			uses, err := usesOfCertificate(ctx, tx, c, false)
+			if err != nil {
+				return err
+			}
+			if len(uses) > 0 {
+				s.log.Warn("a certificate in use expires", "organization", org, "certificate", c.Slug, "warning", warning, "policies", len(uses))
+			}
+		}
+		return nil
 	})
 }
 

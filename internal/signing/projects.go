@@ -105,7 +105,7 @@ func applyProject(ctx context.Context, tx Tx, p *Project, e ProjectEdit) (err er
 	v.slug("Slug", p.Slug)
 	v.name("Name", p.Name)
 	v.text("Description", p.Description)
-	v.repositories("Repositories", p.Repositories)
+	p.Repositories = v.repositories("Repositories", p.Repositories)
 	if p.Readers, err = v.subjects(ctx, tx, p.OrganizationID, "Readers", p.Readers); err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package signing_test
 
 import (
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -277,6 +279,25 @@ func TestPolicyProblems(t *testing.T) {
 	}
 	if got := problems(); len(got) != 0 {
 		t.Errorf("of deactivated policies: %q", got)
+	}
+}
+
+// TestExpiryIsLogged: the log tells operators of certificates in use that expire soon, and of no others.
+func TestExpiryIsLogged(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	w := newWorld(t, func(c *signing.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	for _, slug := range []string{"short-unused", "short-used"} {
+		if _, err := w.CreateSelfSigned(t.Context(), w.Admin, signing.NewCertificate{Slug: slug, Subject: "CN=x", KeyAlgorithm: "ECDSA-P256", Validity: 48 * time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.newPolicy(t, "short", "short-used")
+	if err := w.Retain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if text := log.String(); strings.Count(text, "level=WARN") != 1 || !strings.Contains(text, "certificate=short-used") {
+		t.Errorf("log %q", text)
 	}
 }
 
