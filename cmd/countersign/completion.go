@@ -24,9 +24,13 @@ func (completionCmd) Help() string {
 }
 
 // Run writes the script.
-func (c completionCmd) Run(parsed *kong.Context, out console) error {
+func (c completionCmd) Run(out console) error {
+	all, err := newParser(nil)
+	if err != nil {
+		return err
+	}
 	w := bufio.NewWriter(out.out)
-	nodes := completionNodes(parsed.Model.Node, "")
+	nodes := completionNodes(all.Model.Node, "")
 	switch c.Shell {
 	case "bash":
 		completeBash(w, nodes)

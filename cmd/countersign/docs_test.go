@@ -15,8 +15,7 @@ import (
 // TestDocs keeps docs/cli.md in step with the command line; "go test ./cmd/countersign -update" writes it anew.
 func TestDocs(t *testing.T) {
 	t.Parallel()
-	var c cli
-	parser, err := newParser(&c)
+	parser, err := newParser(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,8 +119,7 @@ func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 // TestHelp: each command explains itself, and each that a user starts has an example or says its exit codes.
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	var c cli
-	parser, err := newParser(&c)
+	parser, err := newParser(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

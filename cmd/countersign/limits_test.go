@@ -11,16 +11,16 @@ import (
 // TestLimits: what an administrator sets reaches the domain and the engine.
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	var c cli
-	parser, err := newParser(&c)
+	parser, err := newParser(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parser.Parse([]string{"serve", "--artifact-limit=5", "--unpacked-limit=4", "--file-limit=3", "--depth-limit=2", "--ratio-limit=1"}); err != nil {
+	parsed, err := parser.Parse([]string{"serve", "--artifact-limit=5", "--unpacked-limit=4", "--file-limit=3", "--depth-limit=2", "--ratio-limit=1"})
+	if err != nil {
 		t.Fatal(err)
 	}
 	want := signing.Limits{ArtifactBytes: 5, Engine: artifact.Limits{TotalSize: 4, Files: 3, Depth: 2, Ratio: 1}}
-	if got := c.Serve.limits(); got != want {
+	if got := parsed.Selected().Target.Addr().Interface().(*serveCmd).limits(); got != want {
 		t.Errorf("limits are %+v, want %+v", got, want)
 	}
 	for _, command := range [][]string{{"serve"}, {"plan", "limits_test.go"}, {"analyze", "limits_test.go"}, {"verify", "limits_test.go"}} {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -73,9 +74,11 @@ func unsetEmpty() {
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, io console) (code int) {
-	var c cli
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
 	exited := -1
-	parser, err := newParser(&c,
+	parser, err := newParser(args,
 		kong.Writers(io.out, io.err),
 		kong.Exit(func(code int) { exited = code; panic(exitPanic{}) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -94,9 +97,6 @@ func run(ctx context.Context, args []string, io console) (code int) {
 			panic(p)
 		}
 	}()
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
 		fmt.Fprintf(io.err, "countersign: %v\nRun '%s --help' for what it takes.\n", err, commandOf(err))
@@ -131,17 +131,27 @@ func commandOf(err error) string {
 	return "countersign"
 }
 
-// newParser returns the parser of command lines.
-func newParser(c *cli, options ...kong.Option) (*kong.Kong, error) {
+// newParser returns the parser of a command line: of all commands, unless the line begins with the name of one. The others
+// are then not built, which takes longer than many a command does. Those of the server are built together, because a file
+// of settings serves them all.
+func newParser(args []string, options ...kong.Option) (*kong.Kong, error) {
 	var parser *kong.Kong
-	parser, err := kong.New(c, append([]kong.Option{
+	options = append([]kong.Option{
 		kong.Name("countersign"),
 		kong.Description("Countersign signs build artifacts under signing policies. Run 'countersign demo' to see it work."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.DefaultEnvars("COUNTERSIGN"),
 		kong.Configuration(func(r io.Reader) (kong.Resolver, error) { return readSettings(r, parser.Model) }),
 		kong.Vars{"version": buildVersion()},
-	}, options...)...)
+	}, options...)
+	chosen := commands()
+	if i := slices.IndexFunc(chosen, func(c command) bool { return len(args) > 0 && c.name == args[0] && c.group != serverGroup }); i >= 0 {
+		chosen = chosen[i : i+1]
+	}
+	for _, c := range chosen {
+		options = append(options, kong.DynamicCommand(c.name, c.help, c.group, c.grammar))
+	}
+	parser, err := kong.New(&cli{}, options...)
 	return parser, err
 }
 
@@ -159,26 +169,41 @@ func buildVersion() string {
 	return "(development)"
 }
 
-// cli is the command line.
+// cli is the command line, without its commands.
 type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit." env:"-"`
+}
 
-	Serve   serveCmd   `cmd:"" group:"Server" help:"Run the server: REST API, pages and worker in one process."`
-	Worker  workerCmd  `cmd:"" group:"Server" help:"Run a further worker on a shared database."`
-	Migrate migrateCmd `cmd:"" group:"Server" help:"Bring the database's schema to this version."`
-	Demo    demoCmd    `cmd:"" group:"Server" help:"Run a server with a seeded organization to try everything out."`
-	Audit   auditCmd   `cmd:"" group:"Server" help:"Check the audit log."`
+// command is a command of the first level.
+type command struct {
+	name, group, help string
+	grammar           any // pointer to the struct that kong fills
+}
 
-	Organization organizationCmd `cmd:"" group:"Server" help:"Make and list organizations."`
+// The groups of commands.
+const (
+	serverGroup = "Server"
+	clientGroup = "Client"
+	localGroup  = "Local"
+)
 
-	Request     requestCmd     `cmd:"" group:"Client" help:"Submit artifacts to a server, follow signing requests, decide on them, download."`
-	Certificate certificateCmd `cmd:"" group:"Client" help:"Make, import and show certificates."`
+func commands() []command {
+	return []command{
+		{"serve", serverGroup, "Run the server: REST API, pages and worker in one process.", &serveCmd{}},
+		{"worker", serverGroup, "Run a further worker on a shared database.", &workerCmd{}},
+		{"migrate", serverGroup, "Bring the database's schema to this version.", &migrateCmd{}},
+		{"demo", serverGroup, "Run a server with a seeded organization to try everything out.", &demoCmd{}},
+		{"audit", serverGroup, "Check the audit log.", &auditCmd{}},
+		{"organization", serverGroup, "Make and list organizations.", &organizationCmd{}},
 
-	Sign    signCmd    `cmd:"" group:"Local" help:"Sign a file on this machine, without a server."`
-	Verify  verifyCmd  `cmd:"" group:"Local" help:"Check the signatures of files, of files in archives, too."`
-	Plan    planCmd    `cmd:"" group:"Local" help:"Show what an artifact configuration means for an artifact."`
-	Analyze analyzeCmd `cmd:"" group:"Local" help:"Propose an artifact configuration for an artifact."`
-	Schema  schemaCmd  `cmd:"" group:"Local" help:"Print the XML schema of artifact configurations."`
+		{"request", clientGroup, "Submit artifacts to a server, follow signing requests, decide on them, download.", &requestCmd{}},
+		{"certificate", clientGroup, "Make, import and show certificates.", &certificateCmd{}},
 
-	Completion completionCmd `cmd:"" group:"Local" help:"Print a completion script for a shell."`
+		{"sign", localGroup, "Sign a file on this machine, without a server.", &signCmd{}},
+		{"verify", localGroup, "Check the signatures of files, of files in archives, too.", &verifyCmd{}},
+		{"plan", localGroup, "Show what an artifact configuration means for an artifact.", &planCmd{}},
+		{"analyze", localGroup, "Propose an artifact configuration for an artifact.", &analyzeCmd{}},
+		{"schema", localGroup, "Print the XML schema of artifact configurations.", &schemaCmd{}},
+		{"completion", localGroup, "Print a completion script for a shell.", &completionCmd{}},
+	}
 }
