@@ -92,7 +92,7 @@ func (c *content) Read(p []byte) (int, error) {
 	n, err := c.body.Read(p)
 	inTime := c.timer.Reset(c.silence)
 	switch {
-	case err == nil, err == io.EOF: //nolint:errorlint // readers return it unwrapped
+	case err == nil, err == io.EOF:
 		return n, err
 	case !inTime:
 		return n, &signing.FetchError{Message: fmt.Sprintf("%s sent nothing for %s", c.host, c.silence), Temporary: true}
