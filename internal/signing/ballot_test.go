@@ -1,14 +1,20 @@
 package signing_test
 
 import (
+	"bytes"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/countersign-dev/countersign/artifact/authenticode/petest"
 	"github.com/countersign-dev/countersign/internal/signing"
 	"github.com/countersign-dev/countersign/internal/store/pgtest"
 )
@@ -264,5 +270,54 @@ func (w *world) raceDecisions(t *testing.T, round int) {
 		if !done[0] || !done[1] {
 			t.Errorf("a change kept somebody from deciding: %s", state)
 		}
+	}
+}
+
+// TestOnlyWhatWasApprovedIsSigned: the configuration version is the request's own, and other bytes are not signed.
+func TestOnlyWhatWasApprovedIsSigned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	waiting := func() *signing.Request {
+		t.Helper()
+		r := w.submit(t, "two-eyes")
+		w.advance(t, r.ID)
+		if _, err := w.Approve(ctx, w.Approver, r.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	changed, tampered := waiting(), waiting()
+	xml := strings.Replace(exeConfiguration, "<authenticode-sign/>", `<authenticode-sign description="new"/>`, 1)
+	if _, err := w.EditConfiguration(ctx, w.Admin, "app", "exe", signing.ConfigurationEdit{XML: &xml}); err != nil {
+		t.Fatal(err)
+	}
+	replaced := 0
+	err := filepath.WalkDir(filepath.Join(w.dir, "blobs"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.Contains(path, string(tampered.Unsigned.BlobID)) {
+			return err
+		}
+		replaced++
+		if err := os.Chmod(path, 0o600); err != nil {
+			return err
+		}
+		return os.WriteFile(path, petest.Image{Version: map[string]string{"ProductName": "Evil"}}.Bytes(), 0o600)
+	})
+	if err != nil || replaced != 1 {
+		t.Fatalf("%d files replaced, %v", replaced, err)
+	}
+	for _, r := range []*signing.Request{changed, tampered} {
+		if _, err := w.Approve(ctx, w.Second, r.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.advance(t, changed.ID); got.Workflow != signing.WorkflowCompleted || got.ConfigurationVersion != 1 || bytes.Contains(w.signed(t, changed.ID), []byte("\x00n\x00e\x00w")) {
+		t.Errorf("after the configuration changed: %s with version %d, %+v", got.Workflow, got.ConfigurationVersion, got.Failure)
+	}
+	if got := w.advance(t, tampered.ID); got.Workflow != signing.WorkflowProcessingFailed || got.Failure == nil || got.Failure.Code != "Integrity" {
+		t.Errorf("after the bytes changed: %s, %+v", got.Workflow, got.Failure)
+	}
+	if events := w.events(t, tampered.ID); slices.Contains(events, "SigningStarted") {
+		t.Errorf("a key was used: %v", events)
 	}
 }
