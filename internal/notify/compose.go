@@ -45,7 +45,8 @@ type letter struct {
 	Asked   string // what the reader is asked to do; empty: nothing
 	Rows    []row  // who wants what signed, under which rules
 	Origin  origin
-	Quotes  []quote
+	Said    quote // why it happened
+	About   quote // the submitter's description
 	Link    string
 	Account string // where the notification level is chosen
 	Why     string
@@ -106,8 +107,8 @@ func Compose(n signing.Notice, public *url.URL) (Content, error) {
 	}[n.Why]
 	l.Rows = rowsOf(n, asks, request)
 	l.Origin = originOf(n)
-	l.quote(map[bool]string{true: "Comment", false: "Reason"}[n.Event == signing.EventDenied || n.Event == signing.EventCanceled && n.By != ""], n.Reason)
-	l.quote("Description", n.Description)
+	l.Said = quoted(map[bool]string{true: "Comment", false: "Reason"}[n.Event == signing.EventDenied || n.Event == signing.EventCanceled && n.By != ""], n.Reason)
+	l.About = quoted("Description", n.Description)
 
 	c := Content{Link: l.Link, Subject: fmt.Sprintf("%s: %s, %s / %s", l.Title, line(n.FileName, 80), line(n.Project, 60), line(n.Policy, 60))}
 	var text, html strings.Builder
@@ -204,7 +205,8 @@ func addRow(rows []row, label, value string) []row {
 	return append(rows, row{Label: label, Value: value})
 }
 
-func (l *letter) quote(label, text string) {
+// quoted makes lines of a text; none of an empty one.
+func quoted(label, text string) quote {
 	const maxLines = 60
 	q := quote{Label: label}
 	for s := range strings.Lines(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.TrimSpace(text))) {
@@ -214,9 +216,7 @@ func (l *letter) quote(label, text string) {
 		}
 		q.Lines = append(q.Lines, line(s, 500))
 	}
-	if len(q.Lines) > 0 {
-		l.Quotes = append(l.Quotes, q)
-	}
+	return q
 }
 
 // named adds to a name what tells it from others of that name.

@@ -217,7 +217,8 @@ func (s *Service) notice(ctx context.Context, tx Tx, r *Request, p *Policy, even
 func originChecks(checks []Verification, p *Policy) (about []Verification, verified bool) {
 	result := map[string]VerificationResult{}
 	for _, v := range checks {
-		if slices.Contains([]string{"TrustedBuildSystem", "BuildSystemHosts", "Repository", "Branch", "Commit", "Origin"}, v.Name) {
+		if slices.Contains([]string{"TrustedBuildSystem", "BuildSystemHosts", "Repository", "Branch", "Commit", "Origin"}, v.Name) &&
+			(v.Name != "BuildSystemHosts" || v.Result != NotRequired) { // which says no more than the first
 			v.Inputs = nil
 			about, result[v.Name] = append(about, v), v.Result
 		}
