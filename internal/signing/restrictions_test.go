@@ -1,6 +1,8 @@
 package signing_test
 
 import (
+	"archive/zip"
+	"bytes"
 	"strings"
 	"sync"
 	"testing"
@@ -169,5 +171,112 @@ func TestFirstConfigurations(t *testing.T) {
 	}
 	if got := strings.Join(w.eventsUnchecked(t, p.ID), " "); got != "Project.Created Project.Edited" {
 		t.Errorf("audit log %s", got)
+	}
+}
+
+// TestRestrictionsAtSigning: the rules are compared once more when a request is signed, however policy and certificate came
+// to differ.
+func TestRestrictionsAtSigning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	r := w.submit(t, "test-signing")
+	err := w.db.Tx(ctx, func(tx signing.Tx) error { // behind the service's back
+		c, err := tx.CertificateBySlug(ctx, w.Admin.OrganizationID, "test")
+		if err != nil {
+			return err
+		}
+		c.Restrictions.VerifyOrigin = true
+		return tx.UpdateCertificate(ctx, c)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := w.advance(t, r.ID)
+	if got.Workflow != signing.WorkflowProcessingFailed || got.Failure.Code != "Policy" || !strings.Contains(got.Failure.Message, "lacks rules that its certificate wants: verified origin") {
+		t.Errorf("%s %+v", got.Workflow, got.Failure)
+	}
+	if events := w.events(t, r.ID); strings.Join(events, " ") != "Submitted Failed" {
+		t.Errorf("audit log %v", events)
+	}
+	if r := w.submit(t, "test-signing"); r.Workflow != signing.WorkflowProcessingFailed {
+		t.Errorf("submitted beside it: %s", r.Workflow)
+	}
+}
+
+// TestConfigurationIsPinned edits the artifact configuration, makes another the default and deactivates it while a request waits.
+func TestConfigurationIsPinned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	r := w.submit(t, "release-signing")
+	w.advance(t, r.ID)
+	none := strings.Replace(exeConfiguration, "<authenticode-sign/>", "", 1)
+	if c, err := w.EditConfiguration(ctx, w.Admin, "app", "exe", signing.ConfigurationEdit{XML: &none}); err != nil || c.Latest != 2 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	if _, err := w.CreateConfiguration(ctx, w.Admin, "app", signing.ConfigurationEdit{Slug: ptr("new"), Name: ptr("new"), XML: &none}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.EditProject(ctx, w.Admin, "app", signing.ProjectEdit{DefaultConfigurationSlug: ptr("new")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.EditConfiguration(ctx, w.Admin, "app", "exe", signing.ConfigurationEdit{Active: ptr(false)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Approve(ctx, w.Approver, r.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowCompleted || got.ConfigurationVersion != 1 {
+		t.Errorf("%s by version %d: %+v", got.Workflow, got.ConfigurationVersion, got.Failure)
+	}
+	if later := w.submit(t, "test-signing"); later.ConfigurationID == r.ConfigurationID {
+		t.Error("a later request uses the deactivated configuration")
+	}
+}
+
+// TestStrictConfiguration: a policy that wants it fails an artifact with a program that the configuration does not mention.
+func TestStrictConfiguration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	xml := `<artifact-configuration xmlns="http://signpath.io/artifact-configuration/v1"><zip-file><pe-file path="app.exe"><authenticode-sign/></pe-file></zip-file></artifact-configuration>`
+	if _, err := w.CreateConfiguration(ctx, w.Admin, "app", signing.ConfigurationEdit{Slug: ptr("zip"), Name: ptr("zip"), XML: &xml}); err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	z := zip.NewWriter(&archive)
+	for _, name := range []string{"app.exe", "lib/other.exe"} {
+		f, err := z.Create(name)
+		if err == nil {
+			_, err = f.Write(examplePE)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	submit := func() *signing.Request {
+		t.Helper()
+		staged, err := w.Stage(ctx, w.CI, "app.zip", bytes.NewReader(archive.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _, err := w.Submit(ctx, w.CI, signing.Submission{Target: signing.Target{ProjectSlug: "app", PolicySlug: "test-signing", ConfigurationSlug: "zip"}, Artifact: staged})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.advance(t, r.ID)
+	}
+	if got := submit(); got.Workflow != signing.WorkflowCompleted {
+		t.Errorf("%s %+v", got.Workflow, got.Failure)
+	}
+	if _, err := w.EditPolicy(ctx, w.Admin, "app", "test-signing", signing.PolicyEdit{Rules: &signing.PolicyRules{StrictConfiguration: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := submit(); got.Workflow != signing.WorkflowProcessingFailed || !strings.Contains(got.Failure.Message, "lib/other.exe: strict mode: no rule mentions this PE image; sign it") {
+		t.Errorf("%s %+v", got.Workflow, got.Failure)
 	}
 }
