@@ -23,18 +23,24 @@ import (
 	"github.com/countersign-dev/countersign/internal/signing"
 )
 
-// idPattern is the expression with which the module finds a new request's id.
-func idPattern(t *testing.T) *regexp.Regexp {
+// expression is the regular expression in the module that begins so.
+func expression(t *testing.T, beginning string) *regexp.Regexp {
 	t.Helper()
 	for _, f := range sources(t) {
 		for _, s := range f.Strings {
-			if strings.HasPrefix(s.Text, "SigningRequests/(") {
+			if strings.HasPrefix(s.Text, beginning) {
 				return regexp.MustCompile(s.Text)
 			}
 		}
 	}
-	t.Fatal("the module has no expression for the id of a signing request")
+	t.Fatalf("the module has no expression that begins with %s", beginning)
 	return nil
+}
+
+// idPattern is the expression with which the module finds a new request's id.
+func idPattern(t *testing.T) *regexp.Regexp {
+	t.Helper()
+	return expression(t, "SigningRequests/(")
 }
 
 // recorded is what record.cs put in the place of the real values. Ids keep the length, so that the bodies' lengths hold.
@@ -278,6 +284,32 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s: %+v", reply.Status, problem)
 			}
 		})
+	}
+}
+
+// TestProblemWithoutField: ConvertFrom-Json refuses a property without a name, so the module names it before it reads a
+// problem that concerns no single field.
+func TestProblemWithoutField(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	broken := httptest.NewRequest(http.MethodPost, "/Api/v1/"+w.organization+"/SigningRequests/SubmitWithArtifact", strings.NewReader("--x\r\nno colon\r\n\r\n"))
+	broken.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+	broken.Header.Set("Authorization", "Bearer "+w.token)
+	recorder := httptest.NewRecorder()
+	w.handler.ServeHTTP(recorder, broken.WithContext(t.Context()))
+	name := expression(t, `([{,]\s*)""`)
+	for _, text := range []string{recorder.Body.String(), `{"errors" : { "A":["{\"\":1,"] , "" : ["x"]}}`} {
+		if !regexp.MustCompile(`[{,]\s*""\s*:`).MatchString(text) {
+			t.Fatalf("no empty name: %s", text)
+		}
+		var problem struct{ Errors map[string][]string }
+		if err := json.Unmarshal(name.ReplaceAll([]byte(text), []byte(`${1}"request"${2}`)), &problem); err != nil {
+			t.Fatal(err)
+		}
+		others := problem.Errors["A"]
+		if len(problem.Errors["request"]) != 1 || problem.Errors[""] != nil || len(others) > 0 && others[0] != `{"":1,` {
+			t.Errorf("%s became %+v", text, problem)
+		}
 	}
 }
 
