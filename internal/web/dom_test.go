@@ -129,7 +129,15 @@ func checkPage(t *testing.T, a *answer) {
 			t.Errorf("%s: the content security policy %q lacks %q", where, policy, want)
 		}
 	}
-	if a.Header.Get("Referrer-Policy") == "" || a.Header.Get("X-Content-Type-Options") != "nosniff" || a.Header.Get("Cache-Control") != "no-store" {
+	for name, want := range map[string]string{
+		"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "X-Frame-Options": "DENY",
+		"Permissions-Policy": "camera=(), geolocation=(), microphone=()", "Referrer-Policy": "same-origin",
+	} {
+		if got := a.Header.Get(name); got != want {
+			t.Errorf("%s: %s is %q, want %q", where, name, got, want)
+		}
+	}
+	if a.Header.Get("X-Content-Type-Options") != "nosniff" || a.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%s: headers %v", where, a.Header)
 	}
 	for _, want := range []string{"main", "header", "footer", "h1", "title"} {

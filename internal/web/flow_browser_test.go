@@ -98,6 +98,7 @@ func TestReleaseScenario(t *testing.T) {
 	sam.do(t, chromedp.SetValue(chromedp.CSS("#policy"), string(w.Test.ID)))
 	eval[bool](t, sam, `document.querySelector("#policy").dispatchEvent(new Event("change", {bubbles: true}))`)
 	sam.sees(t, "Parameter version")
+	sam.sees(t, "One file, as Windows program wants it (pe-file).")
 	file := filepath.Join(t.TempDir(), "setup.exe")
 	if err := os.WriteFile(file, examplePE, 0o600); err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ type head struct {
 
 // scriptSettings keep htmx within the content security policy: no inline style, no evaluated text, no other site. Without a
 // delay for settling, new content takes clicks from its first moment.
-const scriptSettings = `{"includeIndicatorStyles":false,"allowEval":false,"allowScriptTags":false,"selfRequestsOnly":true,"reportValidityOfForms":true,"historyCacheSize":0,"defaultSettleDelay":0,"scrollIntoViewOnBoost":false}`
+const scriptSettings = `{"includeIndicatorStyles":false,"allowEval":false,"allowScriptTags":false,"selfRequestsOnly":true,"reportValidityOfForms":true,"historyCacheSize":0,"refreshOnHistoryMiss":true,"defaultSettleDelay":0,"scrollIntoViewOnBoost":false}`
 
 func layout(x *exchange, h head) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {

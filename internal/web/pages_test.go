@@ -310,11 +310,21 @@ func TestHostileText(t *testing.T) {
 			}
 		}
 	}
+	everyPage(t, pages)
 	b := s.browser(t, s.Sam)
 	b.get(t, s.requestPath(odd.ID)).wantText(t, "javascript:alert(1)//", "b "+attack)
 	b.get(t, s.requestPath(undecided.ID)).wantText(t, "Comment "+attack, "Policy "+attack, "P "+attack)
 	b.get(t, "/Web/SignIn?return="+url.QueryEscape("https://evil.example/")).wantRedirect(t, "/Web")
+	invited, err := w.CreateUser(ctx, w.Ada, signing.NewUser{Kind: signing.Interactive, Name: "N " + attack, Email: "nina@acme.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, _, err := w.auth.Invite(ctx, w.Ada, invited.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
 	signIn := s.browser(t, signing.Actor{})
+	checkPage(t, signIn.get(t, "/Web/Invitation/"+code).wantStatus(t, http.StatusOK).wantText(t, "N "+attack, "Org "+attack))
 	failed := signIn.send(t, "/Web/SignIn", "/Web/SignIn", url.Values{"email": {attack}, "password": {attack}, "return": {"//evil.example"}})
 	checkPage(t, failed.wantStatus(t, http.StatusUnauthorized))
 	if got := failed.hidden(t, "return"); got != "/Web" {
@@ -323,6 +333,28 @@ func TestHostileText(t *testing.T) {
 	download := b.get(t, s.requestPath(s.done.ID, "SignedArtifact")).wantStatus(t, http.StatusOK)
 	if got := download.Header.Get("Content-Disposition"); strings.ContainsAny(got, "<>\n") && !strings.HasPrefix(got, "attachment; filename=") {
 		t.Errorf("Content-Disposition %q", got)
+	}
+}
+
+// everyPage wants an example of each page that a signed-in user can open.
+func everyPage(t *testing.T, pages map[string]string) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, address := range pages {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rt, _, _ := find(http.MethodGet, u.Path); rt != nil {
+			seen[strings.Join(rt.segments, "/")] = true
+		}
+	}
+	for _, rt := range routes {
+		last := rt.segments[len(rt.segments)-1]
+		file := last == "Events" || strings.HasSuffix(last, "Artifact") || last == "BuildSettingsFile"
+		if name := strings.Join(rt.segments, "/"); rt.method == http.MethodGet && rt.access == member && !file && !seen[name] {
+			t.Errorf("no page is an example of /%s", name)
+		}
 	}
 }
 

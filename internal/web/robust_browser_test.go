@@ -289,6 +289,28 @@ func TestUploadStopsAndGoesOn(t *testing.T) {
 	}
 }
 
+// TestBackButton goes back from one filter to the one before.
+func TestBackButton(t *testing.T) {
+	t.Parallel()
+	browser := chromium(t)
+	s := newScene(t, newWorld(t))
+	b := s.openTab(browser, t, s.Sam)
+	filter := func(status string) {
+		t.Helper()
+		eval[bool](t, b, fmt.Sprintf(`(document.querySelector("#filter-status").value = %q, document.querySelector("#filter-status").dispatchEvent(new Event("change", {bubbles: true})))`, status))
+		b.wait(t, fmt.Sprintf(`location.search.includes("status=%s") && document.querySelectorAll("#results tbody tr").length === 1`, status))
+	}
+	denied := `location.search.includes("status=Denied") && document.querySelector("#filter-status")?.value === "Denied" && document.querySelector("#results tbody")?.innerText.includes("Denied")`
+	b.open(t, s.path("SigningRequests"))
+	filter("Denied")
+	b.wait(t, `document.querySelector("#announce").textContent === "Signing requests listed: 1"`)
+	filter("Completed")
+	eval[bool](t, b, `(history.back(), true)`)
+	b.wait(t, denied)
+	b.click(t, "#results .cell-main a")
+	b.sees(t, "The version number is wrong.")
+}
+
 // TestWithoutScripts goes from the sign-in page to an approval in a browser that runs no scripts.
 func TestWithoutScripts(t *testing.T) {
 	t.Parallel()

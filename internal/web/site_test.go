@@ -3,6 +3,7 @@ package web
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -96,6 +100,39 @@ func TestWithoutAssets(t *testing.T) {
 	checkPage(t, page)
 	if n := len(elements(page.dom(t), "script", "link")); n != 0 {
 		t.Errorf("the page refers to %d files that are not there", n)
+	}
+}
+
+// TestBuildsWithoutNode compiles the package as a checkout has it before the assets are built.
+func TestBuildsWithoutNode(t *testing.T) {
+	t.Parallel()
+	built, err := filepath.Glob("assets/dist/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for _, name := range built {
+		if path, err := filepath.Abs(name); err != nil {
+			t.Fatal(err)
+		} else if filepath.Base(name) != "README" {
+			overlay.Replace[path] = "" // not there
+		}
+	}
+	raw, err := json.Marshal(overlay)
+	file := filepath.Join(t.TempDir(), "overlay.json")
+	if err == nil {
+		err = os.WriteFile(file, raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, arguments := range map[string][]string{
+		"[assets/dist/README]": {"list", "-overlay", file, "-f", "{{.EmbedFiles}}", "."},
+		"":                     {"build", "-overlay", file, "."},
+	} {
+		if got, err := exec.CommandContext(t.Context(), "go", arguments...).CombinedOutput(); err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("go %s: %v\n%s", arguments[0], err, got)
+		}
 	}
 }
 

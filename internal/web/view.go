@@ -119,6 +119,17 @@ func passedText(checks []signing.Verification) string {
 	return fmt.Sprintf("%d passed", passed)
 }
 
+// notRequired counts the checks that the signing policy does not ask for.
+func notRequired(checks []signing.Verification) int {
+	n := 0
+	for _, v := range checks {
+		if v.Result == signing.NotRequired {
+			n++
+		}
+	}
+	return n
+}
+
 // failureText is a failure's message without the first of its details, where all of them are listed below it.
 func failureText(f *signing.Failure) string {
 	if len(f.Details) > 1 {
@@ -225,7 +236,7 @@ func (f *plannedFile) actions(action string) int {
 func (x *exchange) refresh() templ.Attributes {
 	return templ.Attributes{
 		"hx-get": x.link("Submit"), "hx-trigger": "change", "hx-target": "#submit-details", "hx-select": "#submit-details",
-		"hx-swap": "outerHTML", "hx-include": "#submit-details",
+		"hx-select-oob": "#drop-text,#file-hint", "hx-swap": "outerHTML", "hx-include": "#submit-details",
 	}
 }
 
@@ -241,12 +252,12 @@ func (f *submitForm) fieldNames() []string {
 	return names
 }
 
-// fileNoun names what the form takes.
-func (f *submitForm) fileNoun() string {
+// dropText invites to what the form takes.
+func (f *submitForm) dropText() string {
 	if f.multifile {
-		return "files"
+		return "Drop files here, or choose them"
 	}
-	return "a file"
+	return "Drop a file here, or choose one"
 }
 
 // fileHint says what the chosen configuration takes.

@@ -77,7 +77,9 @@ document.addEventListener("submit", (event) => {
   setTimeout(() => { for (const button of all("button[type=submit]", form)) button.disabled = true; });
 });
 addEventListener("pageshow", (event) => {
-  if (event.persisted) for (const button of all("button[type=submit]:disabled")) button.disabled = false;
+  if (!event.persisted) return; // the page as it was left, by the back button
+  for (const button of all("button[type=submit]:disabled")) button.disabled = false;
+  follow();
 });
 
 // ---- Dialogs: an action's page, shown over the request ---------------------------------------------------------------------------
