@@ -163,9 +163,7 @@ func (x *exchange) submitReceived(f *submitForm, received *upload) error {
 		sub.Parameters[p.name] = p.value
 	}
 	r, created, err := x.Signing.Submit(x.r.Context(), x.actor, sub)
-	if signing.KindOf(err) == signing.KindConflict {
-		return errSentBefore
-	} else if err != nil {
+	if err != nil {
 		return err
 	}
 	if !created {
@@ -173,8 +171,6 @@ func (x *exchange) submitReceived(f *submitForm, received *upload) error {
 	}
 	return x.redirect(x.requestLink(r.ID))
 }
-
-var errSentBefore = signing.Errorf(signing.KindConflict, "This form was sent before, with another file or policy; your signing requests list that request. If you mean a new one, choose the file again and submit once more.")
 
 // submitAgain shows the form with what was typed and what is wrong. Files have to be chosen again.
 func (x *exchange) submitAgain(v submitValues, cause error) error {
