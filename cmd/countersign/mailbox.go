@@ -70,7 +70,7 @@ h1 { font-size: 1.5rem; }
 article { border: 1px solid color-mix(in srgb, currentColor 20%, transparent); border-radius: .6rem; padding: 1rem 1.2rem; margin: 1rem 0; }
 h2 { font-size: 1.05rem; margin: 0; overflow-wrap: anywhere; }
 p.meta { margin: .2rem 0 .8rem; opacity: .75; font-size: .9rem; overflow-wrap: anywhere; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; margin: 0 0 .8rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font: .85rem/1.55 ui-monospace, monospace; margin: 0 0 .8rem; }
 iframe { width: 100%; height: 28rem; border: 1px solid color-mix(in srgb, currentColor 20%, transparent); border-radius: .4rem; }
 summary { cursor: pointer; }
 `
