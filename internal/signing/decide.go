@@ -30,11 +30,11 @@ func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision,
 	}
 	var r *Request
 	err := s.store.Tx(ctx, func(tx Tx) (err error) {
-		// Nobody changes what is decided on, or who may decide, until the decision is stored.
-		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil {
+		if r, err = tx.LockRequest(ctx, a.OrganizationID, id); err != nil {
 			return err
 		}
-		if r, err = tx.LockRequest(ctx, a.OrganizationID, id); err != nil {
+		// Nobody changes what is decided on, or who may decide, until the decision is stored.
+		if err := tx.LockOrganization(ctx, a.OrganizationID); err != nil {
 			return err
 		}
 		j, err := s.decidable(ctx, tx, a, r)
