@@ -788,7 +788,7 @@ func policyView(x *exchange, d policyData) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if d.Rules.RequireTrustedBuildSystem {
+			if d.Rules.WantsBuildSystem() {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 75, "Only trusted build systems linked to the project")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
