@@ -379,14 +379,14 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey (the `DeleteCertificatePrivateKey` operationId).
 	DeleteCertificatePrivateKey(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificatePrivateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// EditCertificateWithBody Change the name or the restrictions of a certificate
+	// EditCertificateWithBody Change the slug, the name or the restrictions of a certificate
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit (the `EditCertificate` operationId).
 	EditCertificateWithBody(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// EditCertificate Change the name or the restrictions of a certificate
+	// EditCertificate Change the slug, the name or the restrictions of a certificate
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2035,7 +2035,7 @@ func (c *Client) DeleteCertificatePrivateKey(ctx context.Context, organizationID
 	return c.Client.Do(req)
 }
 
-// EditCertificateWithBody Change the name or the restrictions of a certificate
+// EditCertificateWithBody Change the slug, the name or the restrictions of a certificate
 //
 // Takes any type of body and a specified content type.
 //
@@ -2052,7 +2052,7 @@ func (c *Client) EditCertificateWithBody(ctx context.Context, organizationID Org
 	return c.Client.Do(req)
 }
 
-// EditCertificate Change the name or the restrictions of a certificate
+// EditCertificate Change the slug, the name or the restrictions of a certificate
 //
 // Takes a body of the `application/json` content type.
 //
@@ -10822,14 +10822,14 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey (the `DeleteCertificatePrivateKey` operationId).
 	DeleteCertificatePrivateKeyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, body DeleteCertificatePrivateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteCertificatePrivateKeyResponse, error)
 
-	// EditCertificateWithBodyWithResponse Change the name or the restrictions of a certificate
+	// EditCertificateWithBodyWithResponse Change the slug, the name or the restrictions of a certificate
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit (the `EditCertificate` operationId).
 	EditCertificateWithBodyWithResponse(ctx context.Context, organizationID OrganizationID, certificateSlug CertificateSlug, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditCertificateResponse, error)
 
-	// EditCertificateWithResponse Change the name or the restrictions of a certificate
+	// EditCertificateWithResponse Change the slug, the name or the restrictions of a certificate
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -18234,7 +18234,7 @@ func (c *ClientWithResponses) DeleteCertificatePrivateKeyWithResponse(ctx contex
 	return ParseDeleteCertificatePrivateKeyResponse(rsp)
 }
 
-// EditCertificateWithBodyWithResponse Change the name or the restrictions of a certificate
+// EditCertificateWithBodyWithResponse Change the slug, the name or the restrictions of a certificate
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18247,7 +18247,7 @@ func (c *ClientWithResponses) EditCertificateWithBodyWithResponse(ctx context.Co
 	return ParseEditCertificateResponse(rsp)
 }
 
-// EditCertificateWithResponse Change the name or the restrictions of a certificate
+// EditCertificateWithResponse Change the slug, the name or the restrictions of a certificate
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

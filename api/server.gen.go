@@ -111,7 +111,7 @@ type ServerInterface interface {
 	// DeleteCertificatePrivateKey Destroy a deactivated certificate's private key
 	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey)
 	DeleteCertificatePrivateKey(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
-	// EditCertificate Change the name or the restrictions of a certificate
+	// EditCertificate Change the slug, the name or the restrictions of a certificate
 	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit)
 	EditCertificate(w http.ResponseWriter, r *http.Request, organizationID OrganizationID, certificateSlug CertificateSlug)
 	// UploadX509Certificate Upload the issued certificate or a renewed chain
@@ -10798,7 +10798,7 @@ type StrictServerInterface interface {
 	// DeleteCertificatePrivateKey Destroy a deactivated certificate's private key
 	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/DeletePrivateKey)
 	DeleteCertificatePrivateKey(ctx context.Context, request DeleteCertificatePrivateKeyRequestObject) (DeleteCertificatePrivateKeyResponseObject, error)
-	// EditCertificate Change the name or the restrictions of a certificate
+	// EditCertificate Change the slug, the name or the restrictions of a certificate
 	// (POST /v1/{organizationId}/Certificates/{certificateSlug}/Edit)
 	EditCertificate(ctx context.Context, request EditCertificateRequestObject) (EditCertificateResponseObject, error)
 	// UploadX509Certificate Upload the issued certificate or a renewed chain

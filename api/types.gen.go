@@ -872,6 +872,7 @@ type EditCIUser struct {
 type EditCertificate struct {
 	Name         *string                  `json:"name,omitempty"`
 	Restrictions *CertificateRestrictions `json:"restrictions,omitempty"`
+	Slug         *string                  `json:"slug,omitempty"`
 
 	// Version The version that was read; when it is not the current one, the answer is 409.
 	Version int `json:"version,omitempty,omitzero"`

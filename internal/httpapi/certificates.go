@@ -221,9 +221,9 @@ func (s *service) editCertificate(ctx context.Context, slug string, e signing.Ce
 	return certificateOf(exchangeOf(ctx).links, c), nil
 }
 
-// EditCertificate changes a certificate's name or restrictions.
+// EditCertificate changes a certificate's slug, name or restrictions.
 func (s *service) EditCertificate(ctx context.Context, r api.EditCertificateRequestObject) (api.EditCertificateResponseObject, error) {
-	e := signing.CertificateEdit{Name: r.Body.Name, Version: r.Body.Version}
+	e := signing.CertificateEdit{Slug: r.Body.Slug, Name: r.Body.Name, Version: r.Body.Version}
 	if r.Body.Restrictions != nil {
 		e.Restrictions = pointer(restrictionsOf(*r.Body.Restrictions))
 	}

@@ -321,6 +321,15 @@ func TestManagePolicy(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	w.refuse(t, certificateAdmin, "/Certificates/test/Edit", `{"name":"x","version":1}`, 409, "-")
+	w.refuse(t, certificateAdmin, "/Certificates/test/Edit", `{"slug":"RELEASE"}`, 400, "Slug")
+	w.refuse(t, certificateAdmin, "/Certificates/test/Edit", `{"slug":"a b"}`, 400, "Slug")
+	if c := post[api.Certificate](t, w, certificateAdmin, "/Certificates/test/Edit", `{"slug":"renamed"}`, 200); c.Slug != "renamed" || !strings.HasSuffix(c.Link, "/renamed") {
+		t.Errorf("%+v", c)
+	}
+	if p := get[api.SigningPolicy](t, w, projectAdmin, base+"/test-signing"); p.CertificateSlug != "renamed" {
+		t.Errorf("the policy of a certificate with another slug: %+v", p)
+	}
+	post[api.Certificate](t, w, certificateAdmin, "/Certificates/renamed/Edit", `{"slug":"test"}`, 200)
 	w.refuse(t, certificateAdmin, "/Certificates/test/Deactivate", `{}`, 409, "-") // its policy is active
 	if c := post[api.Certificate](t, w, certificateAdmin, "/Certificates/test/Deactivate", `{"evenIfInUse":true}`, 200); c.IsActive {
 		t.Errorf("%+v", c)

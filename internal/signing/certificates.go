@@ -216,7 +216,7 @@ func (s *Service) ImportPFX(ctx context.Context, a Actor, n NewCertificate, pfx 
 func (s *Service) UploadCertificate(ctx context.Context, a Actor, slug string, file []byte) (*Certificate, error) {
 	return edit[Certificate]{
 		event:  "Certificate.Uploaded",
-		load:   func(tx Tx) (*Certificate, error) { return tx.CertificateBySlug(ctx, a.OrganizationID, slug) },
+		load:   func(tx Tx) (*Certificate, error) { return certificateBySlug(ctx, tx, a.OrganizationID, slug) },
 		permit: func(Tx, *Certificate) error { return require(a, OpManageCertificates, scope{}) },
 		apply: func(tx Tx, c *Certificate) error {
 			if c.KeyDeletedAt != nil {
@@ -349,6 +349,7 @@ func (c *Certificate) Warnings(now time.Time) []string {
 
 // CertificateEdit changes what is not nil.
 type CertificateEdit struct {
+	Slug         *string
 	Name         *string
 	Active       *bool
 	Restrictions *CertificateRestrictions
@@ -362,17 +363,19 @@ type CertificateEdit struct {
 func (s *Service) EditCertificate(ctx context.Context, a Actor, slug string, e CertificateEdit) (*Certificate, error) {
 	return edit[Certificate]{
 		event:  "Certificate.Edited",
-		load:   func(tx Tx) (*Certificate, error) { return tx.CertificateBySlug(ctx, a.OrganizationID, slug) },
+		load:   func(tx Tx) (*Certificate, error) { return certificateBySlug(ctx, tx, a.OrganizationID, slug) },
 		permit: func(Tx, *Certificate) error { return require(a, OpManageCertificates, scope{}) },
 		apply: func(tx Tx, c *Certificate) error {
 			was := c.Active
 			if c.KeyDeletedAt != nil && e.Active != nil && *e.Active {
 				return errKeyDeleted(c)
 			}
+			set(&c.Slug, e.Slug)
 			set(&c.Name, e.Name)
 			set(&c.Active, e.Active)
 			set(&c.Restrictions, e.Restrictions)
 			var v validation
+			v.slug("Slug", c.Slug)
 			v.name("Name", c.Name)
 			v.restrictions(c.Restrictions)
 			if err := v.err(); err != nil {
@@ -396,7 +399,9 @@ func (s *Service) EditCertificate(ctx context.Context, a Actor, slug string, e C
 			}
 			return inUse(fmt.Sprintf("Certificate '%s'", c.Slug), uses, "Give them another certificate or deactivate them first."+evenSo)
 		},
-		update:  func(tx Tx, c *Certificate) error { return tx.UpdateCertificate(ctx, c) },
+		update: func(tx Tx, c *Certificate) error {
+			return taken(tx.UpdateCertificate(ctx, c), "Slug", "Another certificate has the slug '%s' already, or somebody changed this one meanwhile.", c.Slug)
+		},
 		version: e.Version, current: func(c *Certificate) int { return c.Version },
 		object: certificateObject,
 	}.run(ctx, s, a)
@@ -420,9 +425,17 @@ func (s *Service) Certificate(ctx context.Context, a Actor, slug string) (c *Cer
 		return nil, err
 	}
 	err = s.store.View(ctx, func(tx Tx) error {
-		c, err = tx.CertificateBySlug(ctx, a.OrganizationID, slug)
+		c, err = certificateBySlug(ctx, tx, a.OrganizationID, slug)
 		return err
 	})
+	return c, err
+}
+
+func certificateBySlug(ctx context.Context, tx Tx, org ID, slug string) (*Certificate, error) {
+	c, err := tx.CertificateBySlug(ctx, org, slug)
+	if KindOf(err) == KindNotFound {
+		return nil, Errorf(KindNotFound, "There is no certificate with slug '%s'.", truncate(slug, 100))
+	}
 	return c, err
 }
 

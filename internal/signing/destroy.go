@@ -77,7 +77,7 @@ func (s *Service) DeleteCertificate(ctx context.Context, a Actor, slug string, v
 func (s *Service) renounceKey(ctx context.Context, a Actor, slug string, version int, check func(Tx, *Certificate) error) (*Certificate, error) {
 	return edit[Certificate]{
 		event:  "Certificate.PrivateKeyDeleted",
-		load:   func(tx Tx) (*Certificate, error) { return tx.CertificateBySlug(ctx, a.OrganizationID, slug) },
+		load:   func(tx Tx) (*Certificate, error) { return certificateBySlug(ctx, tx, a.OrganizationID, slug) },
 		permit: func(Tx, *Certificate) error { return require(a, OpManageCertificates, scope{}) },
 		apply: func(tx Tx, c *Certificate) error {
 			if err := check(tx, c); err != nil || c.KeyDeletedAt != nil {
