@@ -229,11 +229,16 @@ func TestOrigin(t *testing.T) {
 	if p := wantProblem(t, w.as(t, ciUser, "POST", "/SigningRequests/SubmitWithArtifact", verifiedForm()), http.StatusForbidden); !strings.Contains(p.Detail, "trusted build system") {
 		t.Errorf("without the build system's token: %+v", p)
 	}
-	plain := w.submit(t, ciUser, submissionForm("origin.repositoryData.url", "https://github.com/acme/app", "origin.buildData.buildSettingsFile", "@x:y"))
-	if d := w.details(t, ciUser, plain); !isZero(d.Origin) {
-		t.Errorf("an origin that nobody vouched for counts: %+v", d.Origin)
+	for _, fields := range [][]string{
+		{"origin.repositoryData.url", "https://github.com/acme/app", "origin.buildData.buildSettingsFile", "@x:y"}, {"origin.buildData.buildSettingsFile", "@x:y"},
+	} {
+		plain := w.submit(t, ciUser, submissionForm(fields...))
+		d := w.details(t, ciUser, plain)
+		if !isZero(d.Origin) || !slices.ContainsFunc(d.Verifications, func(v api.Verification) bool { return v.Name == "Origin" && v.Result == "NotRequired" }) {
+			t.Errorf("an origin that nobody vouched for: %+v, %+v", d.Origin, d.Verifications)
+		}
+		wantProblem(t, w.as(t, ciUser, "GET", "/SigningRequests/"+plain+"/BuildSettingsFile", body{}), http.StatusNotFound)
 	}
-	wantProblem(t, w.as(t, ciUser, "GET", "/SigningRequests/"+plain+"/BuildSettingsFile", body{}), http.StatusNotFound)
 
 	combined := "Bearer " + w.people[ciUser].token + ":" + w.buildSystem
 	submit := "/Api/v1/" + w.org + "/SigningRequests/SubmitWithArtifact"

@@ -143,10 +143,10 @@ func (s *service) submitForm(ctx context.Context, body *multipart.Reader, idempo
 		return nil, err
 	}
 	sub.IdempotencyKey = idempotencyKey
+	if sub.Origin == nil && (files.settings != nil || f.hasFile(fieldSettings) && a.TrustedBuildSystemID == "") {
+		sub.Origin = &signing.Origin{} // of others it is not kept, but that is said
+	}
 	if files.settings != nil {
-		if sub.Origin == nil {
-			sub.Origin = &signing.Origin{}
-		}
 		sub.Origin.SettingsFileName, sub.Origin.SettingsBlobID = files.settings.Artifact().FileName, files.settings.Artifact().BlobID
 	}
 	request, created, err := s.signing.Submit(ctx, a, sub)

@@ -459,6 +459,8 @@ func TestSubmissionErrors(t *testing.T) {
 		{"long description", w.CI, func(s *signing.Submission) { s.Description = strings.Repeat("ä", 4001) }, signing.KindInvalid, "Description"},
 		{"unknown parameter", w.CI, func(s *signing.Submission) { s.Parameters = map[string]string{"nope": "1"} }, signing.KindInvalid, "Parameters.nope"},
 		{"parameter twice", w.CI, func(s *signing.Submission) { s.Parameters = map[string]string{"version": "1", "Version": "2"} }, signing.KindInvalid, "Parameters.version"},
+		{"line feed in a branch", w.CI, func(s *signing.Submission) { s.Origin = &signing.Origin{BranchName: "main\n"} }, signing.KindInvalid, "Origin.RepositoryData.BranchName"},
+		{"script as build", w.CI, func(s *signing.Submission) { s.Origin = &signing.Origin{BuildURL: "javascript:alert(1)"} }, signing.KindInvalid, "Origin.BuildData.Url"},
 		{"negative timeout", w.CI, func(s *signing.Submission) { s.CancellationTimeout = -1 }, signing.KindInvalid, "CancellationTimeoutInSeconds"},
 		{"no artifact", w.CI, func(s *signing.Submission) { s.Artifact = nil }, signing.KindInvalid, "Artifact"},
 		{"not a submitter", w.Approver, func(*signing.Submission) {}, signing.KindForbidden, ""},

@@ -389,6 +389,9 @@ func checkOrigin(v *validation, o *Origin) {
 		{"Origin.BuildData.Url", o.BuildURL},
 	} {
 		v.text(f.name, f.value)
+		if strings.ContainsFunc(f.value, unicode.IsControl) {
+			v.add(f.name, "The text has a control character, such as a line feed.")
+		}
 	}
 	if u := o.BuildURL; u != "" && !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://") {
 		v.add("Origin.BuildData.Url", "The build's URL must be an absolute http or https URL.")
