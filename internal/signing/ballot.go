@@ -79,8 +79,8 @@ func (s *Service) undecided(a Actor, r *Request, p *Policy, current string, deci
 }
 
 // recounting makes a change that approvals of waiting requests may rest on: of a signing policy, a certificate, a group or a
-// user. Where fewer approvals count afterwards, the approvers are told. The organization must be locked, so that nobody
-// decides meanwhile.
+// user. Where fewer approvals count afterwards, the approvers are told; where enough count that did not before, the request goes
+// on. The organization must be locked, so that nobody decides meanwhile.
 func (s *Service) recounting(ctx context.Context, tx Tx, a Actor, change func() error) error {
 	before, err := openBallots(ctx, tx, a.OrganizationID)
 	if err == nil {
@@ -95,7 +95,13 @@ func (s *Service) recounting(ctx context.Context, tx Tx, a Actor, change func() 
 	}
 	for _, was := range before {
 		i := slices.IndexFunc(after, func(b *ballot) bool { return b.request.ID == was.request.ID })
-		if i < 0 || after[i].given() >= was.given() {
+		if i < 0 || after[i].given() == was.given() {
+			continue
+		}
+		if is := after[i]; is.given() > was.given() {
+			if err := s.resume(ctx, tx, is); err != nil {
+				return err
+			}
 			continue
 		}
 		reason := leftApprovers
@@ -145,6 +151,21 @@ func openBallots(ctx context.Context, tx Tx, org ID) ([]*ballot, error) {
 		})
 	}
 	return list, nil
+}
+
+// resume sends a waiting request on when approvals count again, and they are enough.
+func (s *Service) resume(ctx context.Context, tx Tx, b *ballot) error {
+	if b.given() < b.required {
+		return nil
+	}
+	r, err := tx.LockRequest(ctx, b.request.OrganizationID, b.request.ID)
+	if err != nil || r.Workflow != WorkflowWaitingForApproval {
+		return err
+	}
+	if err := s.approved(ctx, tx, r); err != nil {
+		return err
+	}
+	return tx.UpdateRequest(ctx, r)
 }
 
 // recordFallen tells that approvals of a request count no more. by is who brought it about.

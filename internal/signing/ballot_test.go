@@ -158,32 +158,40 @@ func TestApproversWhoLeave(t *testing.T) {
 	if events := w.events(t, r.ID); events[len(events)-1] != "ApprovalsFell" {
 		t.Errorf("audit entries %v", events)
 	}
-	approve(w.Second)
-	if got := w.status(t, r.ID).Workflow; got != signing.WorkflowWaitingForApproval {
-		t.Fatalf("with one approval that counts, it is %s", got)
+	is := func(what string, want signing.WorkflowStatus, got *signing.Request) {
+		t.Helper()
+		if got.Workflow != want {
+			t.Fatalf("%s: %s, want %s", what, got.Workflow, want)
+		}
 	}
+	approve(w.Second)
+	is("one approval counts", signing.WorkflowWaitingForApproval, w.status(t, r.ID))
 	given("another approved", 1)
 	members(w.Stranger.UserID, w.Approver.UserID)
 	given("she came back", 2)
-	active(w.Approver.UserID, false)
+	is("two approvals count again", signing.WorkflowQueuedForProcessing, w.status(t, r.ID))
+	active(w.Approver.UserID, false) // between the last approval and the signature
+	is("signed with the approval of somebody who was deactivated", signing.WorkflowWaitingForApproval, w.advance(t, r.ID))
 	given("she was deactivated", 1, "stranger: ApprovalsFell (Approver)")
 	w.Stranger.Groups = []signing.ID{g.ID}
 	approve(w.Stranger)
-	if got := w.status(t, r.ID).Workflow; got != signing.WorkflowQueuedForProcessing {
-		t.Fatalf("with two approvals that count, it is %s", got)
-	}
-	active(w.Second.UserID, false) // between the last approval and the signature
-	if got := w.advance(t, r.ID).Workflow; got != signing.WorkflowWaitingForApproval {
-		t.Errorf("signed with an approval of somebody who was deactivated: %s", got)
-	}
+	is("another approved", signing.WorkflowQueuedForProcessing, w.status(t, r.ID))
+	active(w.Second.UserID, false)
+	is("the other was deactivated", signing.WorkflowWaitingForApproval, w.advance(t, r.ID))
 	given("sent back", 1) // nobody is left to ask
 	active(w.Approver.UserID, true)
-	given("she is active again", 2)
+	is("she is active again", signing.WorkflowCompleted, w.advance(t, r.ID))
+
 	// Directly, too.
+	r = w.submit(t, "two-eyes")
+	w.advance(t, r.ID)
+	approve(w.Approver)
+	w.deliverAll(t)
+	o.letters()
 	if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Approvers: ptr([]signing.Subject{user(w.Stranger.UserID), user(w.CI.UserID)})}); err != nil {
 		t.Fatal(err)
 	}
-	given("the policy has other approvers", 1)
+	given("the policy has other approvers", 0, "stranger: ApprovalsFell (Approver)")
 }
 
 // TestDecisionRaces makes decisions at the same time, and changes of what is decided on.

@@ -61,10 +61,7 @@ func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision,
 			event = "SigningRequest.Denied"
 			s.finish(r, WorkflowDenied, nil)
 		case ballot.given() >= ballot.required:
-			r.Workflow = WorkflowQueuedForProcessing
-			r.Tries, r.Unfinished = 0, 0
-			r.WakeAt = s.wakeAt(r, s.limits.Wake)
-			if err := tx.EnqueueAdvance(ctx, r.ID, time.Time{}); err != nil {
+			if err := s.approved(ctx, tx, r); err != nil {
 				return err
 			}
 		}
@@ -85,6 +82,14 @@ func (s *Service) decide(ctx context.Context, a Actor, id ID, decision Decision,
 		return nil, err
 	}
 	return r, nil
+}
+
+// approved sends a request that has its approvals on to be signed. The caller stores it.
+func (s *Service) approved(ctx context.Context, tx Tx, r *Request) error {
+	r.Workflow = WorkflowQueuedForProcessing
+	r.Tries, r.Unfinished = 0, 0
+	r.WakeAt = s.wakeAt(r, s.limits.Wake)
+	return tx.EnqueueAdvance(ctx, r.ID, time.Time{})
 }
 
 // decidable checks that the actor may decide on the request now.
