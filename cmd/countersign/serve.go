@@ -99,7 +99,7 @@ func (c *serveCmd) Run(ctx context.Context, io console) error {
 			return fmt.Errorf("write the ready file: %w", err)
 		}
 	}
-	log.Info("serving", "address", base.String(), "version", buildVersion())
+	log.Info("serving", "address", base.String(), "data", c.Data, "version", buildVersion())
 	return sys.listenAndServe(ctx, listener, h)
 }
 

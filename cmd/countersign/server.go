@@ -38,7 +38,7 @@ import (
 
 // storage says where data is kept; serve, worker, migrate and demo share it.
 type storage struct {
-	Data      string `help:"Directory of the embedded database, the artifacts and the master key." default:"countersign-data" type:"path" placeholder:"DIR"`
+	Data      string `help:"Directory of the embedded database, the artifacts and the master key. The default is countersign-data in the current directory." default:"countersign-data" type:"path" placeholder:"DIR"`
 	Database  string `help:"Database: postgres://... for PostgreSQL. The default is an embedded SQLite file below --data." placeholder:"URL"`
 	MasterKey string `help:"Master key that seals private keys at rest: file:///PATH (made on first use) or base64key://KEY. The default is master.key below --data." placeholder:"URL"`
 }
