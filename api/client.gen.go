@@ -973,7 +973,13 @@ type ClientInterface interface {
 	// SubmitWithArtifactRetrievalLinkWithBody Submit a signing request whose artifact is retrieved from a link
 	//
 	// As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
-	// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0.
+	// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0; they are kept
+	// encrypted, and only until the artifact is here.
+	//
+	// The server follows https links into public networks, and at most 5 redirects that lead to such; a redirect to another host takes
+	// no headers along. Whoever runs the server may allow http and private networks. Server errors, rate limits (429) and broken
+	// connections are tried again, five attempts in all, other answers than 200 are not. A retrieval may take an hour, and a server
+	// may send nothing for 30 seconds. What fails for good ends the request as `ArtifactRetrievalFailed`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3430,7 +3436,13 @@ func (c *Client) SubmitWithArtifactWithBody(ctx context.Context, organizationID 
 // SubmitWithArtifactRetrievalLinkWithBody Submit a signing request whose artifact is retrieved from a link
 //
 // As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
-// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0.
+// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0; they are kept
+// encrypted, and only until the artifact is here.
+//
+// The server follows https links into public networks, and at most 5 redirects that lead to such; a redirect to another host takes
+// no headers along. Whoever runs the server may allow http and private networks. Server errors, rate limits (429) and broken
+// connections are tried again, five attempts in all, other answers than 200 are not. A retrieval may take an hour, and a server
+// may send nothing for 30 seconds. What fails for good ends the request as `ArtifactRetrievalFailed`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -11466,7 +11478,13 @@ type ClientWithResponsesInterface interface {
 	// SubmitWithArtifactRetrievalLinkWithBodyWithResponse Submit a signing request whose artifact is retrieved from a link
 	//
 	// As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
-	// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0.
+	// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0; they are kept
+	// encrypted, and only until the artifact is here.
+	//
+	// The server follows https links into public networks, and at most 5 redirects that lead to such; a redirect to another host takes
+	// no headers along. Whoever runs the server may allow http and private networks. Server errors, rate limits (429) and broken
+	// connections are tried again, five attempts in all, other answers than 200 are not. A retrieval may take an hour, and a server
+	// may send nothing for 30 seconds. What fails for good ends the request as `ArtifactRetrievalFailed`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -19360,7 +19378,13 @@ func (c *ClientWithResponses) SubmitWithArtifactWithBodyWithResponse(ctx context
 // SubmitWithArtifactRetrievalLinkWithBodyWithResponse Submit a signing request whose artifact is retrieved from a link
 //
 // As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
-// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0.
+// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0; they are kept
+// encrypted, and only until the artifact is here.
+//
+// The server follows https links into public networks, and at most 5 redirects that lead to such; a redirect to another host takes
+// no headers along. Whoever runs the server may allow http and private networks. Server errors, rate limits (429) and broken
+// connections are tried again, five attempts in all, other answers than 200 are not. A retrieval may take an hour, and a server
+// may send nothing for 30 seconds. What fails for good ends the request as `ArtifactRetrievalFailed`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //

@@ -326,15 +326,31 @@ func TestResubmitFailedWithCurrentSettings(t *testing.T) {
 		t.Fatal(got.Workflow)
 	}
 	_, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: r.ID, PolicySlug: "test-signing"})
-	wantKind(t, err, signing.KindInvalid)
-	if _, err := w.EditConfiguration(ctx, w.Admin, "app", "exe", signing.ConfigurationEdit{XML: ptr(exeConfiguration)}); err != nil {
+	wantField(t, "failed", err, "OriginalSigningRequestId")
+	// The new version declares another parameter instead: the old one's default does not stand in the way.
+	changed := strings.Replace(exeConfiguration, `name="version" default-value="1.0"`, `name="build" default-value="7"`, 1)
+	if _, err := w.CreateConfiguration(ctx, w.Admin, "app", signing.ConfigurationEdit{Slug: ptr("next"), Name: ptr("next"), XML: ptr(exeConfiguration)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.EditProject(ctx, w.Admin, "app", signing.ProjectEdit{DefaultConfigurationSlug: ptr("next")}); err != nil {
+		t.Fatal(err)
+	}
+	off := ptr(false)
+	for _, e := range []signing.ConfigurationEdit{{XML: &changed}, {Active: off}} {
+		if _, err := w.EditConfiguration(ctx, w.Admin, "app", "exe", e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: r.ID, CurrentSettings: true})
+	wantField(t, "deactivated configuration", err, "OriginalSigningRequestId")
+	if _, err := w.EditConfiguration(ctx, w.Admin, "app", "exe", signing.ConfigurationEdit{Active: ptr(true)}); err != nil {
 		t.Fatal(err)
 	}
 	again, err := w.Resubmit(ctx, w.CI, signing.Resubmission{OriginalID: r.ID, CurrentSettings: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := w.advance(t, again.ID); got.Workflow != signing.WorkflowCompleted || got.ConfigurationVersion != 3 || got.OriginalID != r.ID || got.PolicyID != r.PolicyID {
+	if got := w.advance(t, again.ID); got.Workflow != signing.WorkflowCompleted || got.ConfigurationVersion != 3 || got.OriginalID != r.ID || got.PolicyID != r.PolicyID || !maps.Equal(got.Parameters, map[string]string{"build": "7"}) {
 		t.Errorf("%s, %+v", got.Workflow, got)
 	}
 }

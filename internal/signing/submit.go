@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -570,9 +571,9 @@ func (s *Service) Resubmit(ctx context.Context, a Actor, re Resubmission) (*Requ
 			return err
 		}
 		params := original.Parameters
-		if re.CurrentSettings { // the new version may declare others
+		if re.CurrentSettings { // the latest version may declare others
 			var v validation
-			if params = checkParameters(&v, t.version, params); v.err() != nil {
+			if params = checkParameters(&v, t.version, declaredOnly(t.version, params)); v.err() != nil {
 				return v.err()
 			}
 		}
@@ -604,6 +605,21 @@ func (s *Service) Resubmit(ctx context.Context, a Actor, re Resubmission) (*Requ
 		return nil, err
 	}
 	return r, nil
+}
+
+// declaredOnly leaves out the parameters that a version of a configuration does not declare any more: many of a request's are
+// defaults that nobody gave.
+func declaredOnly(version *ConfigurationVersion, params map[string]string) map[string]string {
+	configuration, err := artifact.ParseConfiguration([]byte(version.XML))
+	if err != nil {
+		return params // checkParameters says what is wrong with it
+	}
+	declared := configuration.Parameters()
+	params = maps.Clone(params)
+	maps.DeleteFunc(params, func(name, _ string) bool {
+		return !slices.ContainsFunc(declared, func(d artifact.ParameterDefinition) bool { return strings.EqualFold(d.Name, name) })
+	})
+	return params
 }
 
 // resolveResubmit finds and checks what a resubmission refers to. A request that the actor may not read answers like
@@ -653,7 +669,9 @@ func (s *Service) resolveResubmit(ctx context.Context, tx Tx, a Actor, re Resubm
 	var v validation
 	checkActive(&v, t)
 	switch status := original.Workflow.Status(); {
-	case status != Completed && !(status == Failed && re.CurrentSettings):
+	case status == Failed && !re.CurrentSettings:
+		v.add("OriginalSigningRequestId", "Only a completed signing request can be resubmitted as it is; this one is Failed: resubmit it with the current settings (currentSettings).")
+	case status != Completed && status != Failed:
 		v.add("OriginalSigningRequestId", "Only a completed signing request can be resubmitted; this one is %s.", status)
 	case original.ArtifactsDeletedAt != nil:
 		v.add("OriginalSigningRequestId", "%s Submit the artifact anew.", original.deleted())
@@ -673,7 +691,9 @@ func (s *Service) resolveResubmit(ctx context.Context, tx Tx, a Actor, re Resubm
 	}
 	number := original.ConfigurationVersion
 	if re.CurrentSettings {
-		number = t.configuration.Latest
+		if number = t.configuration.Latest; !t.configuration.Active {
+			return nil, nil, Invalid("OriginalSigningRequestId", "The signing request's artifact configuration '%s' is deactivated.", t.configuration.Slug)
+		}
 	}
 	t.version, err = tx.ConfigurationVersion(ctx, a.OrganizationID, original.ConfigurationID, number)
 	return original, t, err
