@@ -163,7 +163,7 @@ func onCSR(suffix string) func(*testing.T, *world) string {
 
 // TestEveryRouteAsEveryone walks all routes of the contract as everyone: each member in her own organization and in the other
 // one, members through nested groups, the other organization's administrator here and there, a deactivated administrator, tokens
-// that expired, were revoked or are wrong, and none. A route without a row fails.
+// that expired, were revoked or are wrong, and none; each route under its old names, too. A route without a row fails.
 func TestEveryRouteAsEveryone(t *testing.T) {
 	t.Parallel()
 	all := generatedPatterns()
@@ -184,7 +184,23 @@ func TestEveryRouteAsEveryone(t *testing.T) {
 			t.Parallel()
 			row.walk(t, newWorld(t), pattern)
 		})
+		for _, old := range oldSpellings(pattern) {
+			t.Run(old, func(t *testing.T) {
+				t.Parallel()
+				row.respelled(pattern, old).walk(t, newWorld(t), old)
+			})
+		}
 	}
+}
+
+// respelled is the row for an old spelling of the pattern, which differs in its last segment or lacks it.
+func (row walk) respelled(pattern, old string) walk {
+	path, last, segment := row.path, pattern[strings.LastIndexByte(pattern, '/'):], old[strings.LastIndexByte(old, '/'):]
+	if strings.HasPrefix(segment, "/{") {
+		segment = ""
+	}
+	row.path = func(t *testing.T, w *world) string { return strings.TrimSuffix(path(t, w), last) + segment }
+	return row
 }
 
 func (row walk) walk(t *testing.T, w *world, pattern string) {
