@@ -119,8 +119,8 @@ func restrictionRaces(t *testing.T, w *world) {
 		return err
 	}
 	for what, tt := range map[string]struct{ before, change signing.PolicyEdit }{
-		"rules":       {signing.PolicyEdit{Rules: &strong, CertificateSlug: ptr("raced")}, signing.PolicyEdit{Rules: &weak}},
-		"certificate": {signing.PolicyEdit{Rules: &weak, CertificateSlug: ptr("test")}, signing.PolicyEdit{CertificateSlug: ptr("raced")}},
+		"rules":       {signing.PolicyEdit{Rules: &strong, CertificateSlug: ptr("raced"), Active: ptr(true)}, signing.PolicyEdit{Rules: &weak}},
+		"certificate": {signing.PolicyEdit{Rules: &weak, CertificateSlug: ptr("test"), Active: ptr(true)}, signing.PolicyEdit{CertificateSlug: ptr("raced")}},
 		"activation":  {signing.PolicyEdit{Rules: &weak, CertificateSlug: ptr("raced"), Active: ptr(false)}, signing.PolicyEdit{Active: ptr(true)}},
 	} {
 		for range 8 {
