@@ -250,7 +250,7 @@ func attemptsText(d *signing.Delivery) string {
 func attemptText(a signing.DeliveryAttempt) string {
 	switch {
 	case a.Error != "":
-		return a.Error
+		return sentence(a.Error)
 	case a.EndedAt.IsZero():
 		return "Under way, or broken off"
 	}
