@@ -20,8 +20,9 @@ import (
 
 // FileBlobs keeps blobs as files in a directory. It implements signing.Blobs.
 //
-// A blob's id is 32 hexadecimal digits of a UUID of version 7; the blob is the file DIR/ab/cd/ID, where abcd are the
-// last four digits, which are random. New bytes are written to DIR/new and moved when they are committed, so a blob is
+// A blob's id is 32 hexadecimal digits of a UUID of version 7; the blob is the file DIR/abc/ID, where abc are the last three
+// digits, which are random: a store of millions has some hundred files in each directory, and a new one has soon made them all,
+// which takes longer than a small blob. New bytes are written to DIR/new and moved when they are committed, so a blob is
 // whole or absent. Directories have mode 0700, files 0600.
 type FileBlobs struct {
 	dir     string
@@ -63,7 +64,7 @@ func (b *FileBlobs) path(id signing.BlobID) (string, bool) {
 	if len(id) != 32 || strings.Trim(string(id), "0123456789abcdef") != "" {
 		return "", false
 	}
-	return filepath.Join(b.dir, string(id[28:30]), string(id[30:32]), string(id)), true
+	return filepath.Join(b.dir, string(id[29:]), string(id)), true
 }
 
 // Create implements signing.Blobs. The writer also implements io.ReaderFrom, which lets the kernel copy between files.
@@ -234,7 +235,7 @@ func (w *fileWriter) Commit(ctx context.Context) (signing.BlobID, error) {
 		err = w.f.Close()
 	}
 	if err == nil {
-		err = w.blobs.makeDirectories(filepath.Dir(path))
+		err = w.blobs.makeDirectory(filepath.Dir(path))
 	}
 	if err == nil {
 		err = os.Rename(written, path)
@@ -260,21 +261,19 @@ func (w *fileWriter) Abort() {
 	w.f = nil
 }
 
-// makeDirectories makes the two levels above a blob. A directory that is new is durable before anything is put into it.
-func (b *FileBlobs) makeDirectories(dir string) error {
-	for _, d := range []string{filepath.Dir(dir), dir} {
-		if _, ok := b.durable.Load(d); ok {
-			continue
-		}
-		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		// Also one that exists: the process that made it may have died before it was durable.
-		if err := syncDirectory(filepath.Dir(d)); err != nil {
-			return err
-		}
-		b.durable.Store(d, nil)
+// makeDirectory makes a blob's directory. One that is new is durable before anything is put into it.
+func (b *FileBlobs) makeDirectory(dir string) error {
+	if _, ok := b.durable.Load(dir); ok {
+		return nil
 	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// Also one that exists: the process that made it may have died before it was durable.
+	if err := syncDirectory(b.dir); err != nil {
+		return err
+	}
+	b.durable.Store(dir, nil)
 	return nil
 }
 
