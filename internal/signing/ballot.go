@@ -121,8 +121,7 @@ const (
 	leftApprovers     = "Somebody who approved is no longer an approver of the signing policy, or was deactivated."
 )
 
-// openBallots reads the ballots of an organization's waiting requests on which somebody decided: a few queries besides one for
-// each policy and certificate.
+// openBallots reads the ballots of an organization's waiting requests on which somebody decided, in a few queries.
 func openBallots(ctx context.Context, tx Tx, org ID) ([]*ballot, error) {
 	requests, decisions, err := tx.PartlyApproved(ctx, org)
 	if err != nil || len(requests) == 0 {
@@ -136,13 +135,15 @@ func openBallots(ctx context.Context, tx Tx, org ID) ([]*ballot, error) {
 	if err != nil {
 		return nil, err
 	}
-	policies, certificates, approvers := map[ID]*Policy{}, map[ID]*Certificate{}, map[ID]map[ID]bool{}
+	policies, certificates, err := rulings(ctx, tx, org)
+	if err != nil {
+		return nil, err
+	}
+	approvers := map[ID]map[ID]bool{}
 	var list []*ballot
 	for _, r := range requests {
-		p, c, err := ruling(ctx, tx, r, policies, certificates)
-		if err != nil {
-			return nil, err
-		}
+		p := policies[r.PolicyID]
+		c := certificates[p.CertificateID]
 		if approvers[p.ID] == nil {
 			approvers[p.ID] = d.members(p.Approvers)
 		}

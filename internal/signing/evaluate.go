@@ -283,22 +283,33 @@ func policyFailure(checks []Verification) *Failure {
 	return &Failure{Code: "Policy", Message: "The signing policy refuses the request: " + details[0], Details: details}
 }
 
-// binding hashes what an approver decides on. When any of it changes, earlier approvals count no more.
+// binding hashes what an approver decides on: the request, and the ruling that it stands under. When any of it changes, earlier
+// approvals count no more.
 func binding(r *Request, p *Policy, c *Certificate) string {
+	return hashOf(struct {
+		Artifact, Configuration string
+		Version                 int
+		Parameters              map[string]string
+		Origin                  *Origin
+	}{r.Unsigned.SHA256, string(r.ConfigurationID), r.ConfigurationVersion, r.Parameters, r.Origin}) + ruling(p, c)
+}
+
+// ruling hashes what may change while a request waits: its policy and certificate.
+func ruling(p *Policy, c *Certificate) string {
 	leaf := [sha256.Size]byte{}
 	if len(c.Chain) > 0 {
 		leaf = sha256.Sum256(c.Chain[0])
 	}
-	text, _ := json.Marshal(struct { // plain strings and numbers cannot fail to encode
-		Artifact, Configuration string
-		Version                 int
-		Parameters              map[string]string
-		Policy                  ID
-		PolicyVersion           int
-		Certificate             ID
-		Leaf                    string
-		Origin                  *Origin
-	}{r.Unsigned.SHA256, string(r.ConfigurationID), r.ConfigurationVersion, r.Parameters, p.ID, p.ApprovalVersion, c.ID, hex.EncodeToString(leaf[:]), r.Origin})
+	return hashOf(struct {
+		Policy        ID
+		PolicyVersion int
+		Certificate   ID
+		Leaf          string
+	}{p.ID, p.ApprovalVersion, c.ID, hex.EncodeToString(leaf[:])})
+}
+
+func hashOf(v any) string {
+	text, _ := json.Marshal(v) // plain strings and numbers cannot fail to encode
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
 }

@@ -215,32 +215,27 @@ func (s *Service) awaiting(ctx context.Context, tx Tx, a Actor, f RequestFilter,
 	if len(f.PolicyIDs) == 0 {
 		return nil
 	}
-	const lookups = 10 // for a page, so that a long list of what she decided on costs no more
-	policies, certificates := map[ID]*Policy{}, map[ID]*Certificate{}
+	const lookups = 10 // for a page, so that a long list of what she submitted costs no more
+	policies, certificates, err := rulings(ctx, tx, a.OrganizationID)
+	if err != nil {
+		return err
+	}
+	f.Undecided = &Undecided{UserID: a.UserID}
+	for _, id := range f.PolicyIDs {
+		f.Undecided.Rulings = append(f.Undecided.Rulings, ruling(policies[id], certificates[policies[id].CertificateID]))
+	}
 	wanted := f.Limit
 	for range lookups {
 		rows, next, err := tx.RequestRows(ctx, a.OrganizationID, f)
 		if err != nil {
 			return err
 		}
-		ids := make([]ID, len(rows))
 		for i, r := range rows {
-			ids[i] = r.ID
-		}
-		decisions, err := tx.DecisionsOf(ctx, a.UserID, ids)
-		if err != nil {
-			return err
-		}
-		for i, r := range rows {
-			p, c, err := ruling(ctx, tx, &r.Request, policies, certificates)
-			if err != nil {
-				return err
-			}
-			own := slices.DeleteFunc(slices.Clone(decisions), func(d *Approval) bool { return d.RequestID != r.ID })
-			if s.undecided(a, &r.Request, p, binding(&r.Request, p, c), own) != nil {
+			if s.undecided(a, &r.Request, policies[r.PolicyID], "", nil) != nil {
 				continue
 			}
 			if page.Items = append(page.Items, r); len(page.Items) == wanted {
+				page.Next = ""
 				if i < len(rows)-1 || next != "" {
 					page.Next = r.ID
 				}
@@ -255,21 +250,24 @@ func (s *Service) awaiting(ctx context.Context, tx Tx, a Actor, f RequestFilter,
 	return nil
 }
 
-// ruling returns the policy and the certificate of a request, reading each once.
-func ruling(ctx context.Context, tx Tx, r *Request, policies map[ID]*Policy, certificates map[ID]*Certificate) (p *Policy, c *Certificate, err error) {
-	if p = policies[r.PolicyID]; p == nil {
-		if p, err = tx.Policy(ctx, r.OrganizationID, r.PolicyID); err != nil {
-			return nil, nil, err
-		}
+// rulings reads an organization's signing policies and certificates: two queries, however many there are.
+func rulings(ctx context.Context, tx Tx, org ID) (map[ID]*Policy, map[ID]*Certificate, error) {
+	allPolicies, err := tx.Policies(ctx, org, PolicyFilter{})
+	if err != nil {
+		return nil, nil, err
+	}
+	allCertificates, err := tx.Certificates(ctx, org)
+	if err != nil {
+		return nil, nil, err
+	}
+	policies, certificates := make(map[ID]*Policy, len(allPolicies)), make(map[ID]*Certificate, len(allCertificates))
+	for _, p := range allPolicies {
 		policies[p.ID] = p
 	}
-	if c = certificates[p.CertificateID]; c == nil {
-		if c, err = tx.Certificate(ctx, r.OrganizationID, p.CertificateID); err != nil {
-			return nil, nil, err
-		}
+	for _, c := range allCertificates {
 		certificates[c.ID] = c
 	}
-	return p, c, nil
+	return policies, certificates, nil
 }
 
 // narrow resolves slugs and limits the filter to what the actor may read.

@@ -180,8 +180,6 @@ type RequestTx interface {
 	// PartlyApproved returns an organization's requests that wait for approval and have a decision already, by id, and the
 	// decisions on them, oldest first.
 	PartlyApproved(ctx context.Context, org ID) ([]*Request, []*Approval, error)
-	// DecisionsOf returns a user's decisions on these requests.
-	DecisionsOf(ctx context.Context, user ID, requests []ID) ([]*Approval, error)
 	InsertApproval(ctx context.Context, a *Approval) error // KindConflict: this user decided on this binding before
 	Verifications(ctx context.Context, request ID) ([]Verification, error)
 	PutVerifications(ctx context.Context, request ID, v []Verification) error // replaces all
@@ -219,9 +217,16 @@ type RequestFilter struct {
 	CreatedFrom    *time.Time
 	CreatedBefore  *time.Time
 	FileName       string // contained in the artifact's file name, without regard to case
-	After          ID     // keyset paging: only requests older than this one
+	Undecided      *Undecided
+	After          ID // keyset paging: only requests older than this one
 	Limit          int
 	Look           int // how many requests are looked at for a page, about; 0 leaves it to the store
+}
+
+// Undecided leaves out what a user decided on under one of the rulings, which bindings end with.
+type Undecided struct {
+	UserID  ID
+	Rulings []string
 }
 
 // Visibility is what a caller without an all-seeing role may read.

@@ -205,6 +205,10 @@ func (x *tx) requestList(ctx context.Context, org signing.ID, f signing.RequestF
 	if f.FileName != "" {
 		b.add(`unsigned_name_key LIKE ? ESCAPE '\'`, "%"+likeEscaper.Replace(fold(f.FileName))+"%")
 	}
+	if u := f.Undecided; u != nil && len(u.Rulings) > 0 {
+		b.add("NOT EXISTS (SELECT 1 FROM approvals a WHERE a.request_id = r.id AND a.user_id = ? AND "+
+			in(c, "substr(a.binding, 65)", u.Rulings)+")", text(u.UserID))
+	}
 	return b, horizon, nil
 }
 

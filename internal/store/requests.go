@@ -167,16 +167,6 @@ func (x *tx) PartlyApproved(ctx context.Context, org signing.ID) ([]*signing.Req
 	return requests, decisions, err
 }
 
-func (x *tx) DecisionsOf(ctx context.Context, user signing.ID, requests []signing.ID) ([]*signing.Approval, error) {
-	if len(requests) == 0 {
-		return nil, nil
-	}
-	var c conditions
-	c.add("user_id = ?", text(user))
-	c.add(in(&c, "request_id", requests))
-	return list(ctx, x.q, scanApproval, "SELECT "+approvalColumns+" FROM approvals WHERE "+c.where(), c.args...)
-}
-
 func (x *tx) InsertApproval(ctx context.Context, a *signing.Approval) error {
 	return x.q.insert(ctx, "This user decided on the signing request before.",
 		"INSERT INTO approvals ("+approvalColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",

@@ -100,7 +100,7 @@ func (s *big) filters() map[string]signing.RequestFilter {
 		"rare submitter":     {SubmitterID: s.rare},
 		"visible to a user":  {Visible: &signing.Visibility{UserID: s.rare, Policies: s.policies[:3]}},
 		"visible: own alone": {Visible: &signing.Visibility{UserID: s.rare}},
-		"my approvals":       {Visible: &signing.Visibility{UserID: s.rare, Policies: s.policies[:5]}, Statuses: waiting},
+		"my approvals":       {Visible: &signing.Visibility{UserID: s.rare, Policies: s.policies[:5]}, Statuses: waiting, Undecided: &signing.Undecided{UserID: s.rare, Rulings: []string{"a", "b"}}},
 		"day":                {CreatedFrom: &from, CreatedBefore: &before},
 		"artifact":           {ArtifactSHA256: fmt.Sprintf("%064x", len(s.ids)/3)},
 		"resubmits":          {OriginalID: middle},
@@ -144,7 +144,6 @@ func TestListsUseIndexes(t *testing.T) {
 			return err
 		},
 		"partly approved": func(tx signing.Tx) error { _, _, err := tx.PartlyApproved(ctx, s.org); return err },
-		"decisions":       func(tx signing.Tx) error { _, err := tx.DecisionsOf(ctx, s.rare, s.ids[:20]); return err },
 		"approvals":       func(tx signing.Tx) error { _, err := tx.Approvals(ctx, s.ids[0]); return err },
 		"resubmits":       func(tx signing.Tx) error { _, err := tx.Resubmits(ctx, s.org, s.ids[0]); return err },
 		"e-mail":          func(tx signing.Tx) error { _, err := tx.UserByEmail(ctx, "a@b.c"); return err },
