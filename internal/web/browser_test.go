@@ -152,7 +152,9 @@ func (b *tab) open(t *testing.T, path string) {
 func (b *tab) wait(t *testing.T, expression string) {
 	t.Helper()
 	for end := time.Now().Add(soon); ; {
-		_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(soon)))
+		// A page that is being loaded may lack what the expression asks.
+		tolerant := "(() => { try { return " + expression + " } catch (e) { if (e instanceof TypeError) return false; throw e } })()"
+		_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](tolerant, chromedp.WithPollingTimeout(soon)))
 		if err == nil {
 			return
 		}
