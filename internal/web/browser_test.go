@@ -145,7 +145,16 @@ func (b *tab) stuck(t *testing.T, err error) {
 // open loads a page.
 func (b *tab) open(t *testing.T, path string) {
 	t.Helper()
-	b.do(t, chromedp.Navigate(b.w.server.URL+path))
+	for end := time.Now().Add(soon); ; {
+		err := chromedp.Do(b.ctx, chromedp.Navigate(b.w.server.URL+path))
+		if err == nil {
+			return
+		}
+		// The page that is left was loading another one.
+		if !strings.Contains(err.Error(), "net::ERR_ABORTED") || time.Now().After(end) {
+			b.stuck(t, err)
+		}
+	}
 }
 
 // wait waits until an expression is true.
