@@ -16,7 +16,6 @@ import (
 
 	"github.com/countersign-dev/countersign/artifact/authenticode/petest"
 	"github.com/countersign-dev/countersign/internal/signing"
-	"github.com/countersign-dev/countersign/internal/store/pgtest"
 )
 
 // stricter changes of the policy "two-eyes" what approvers decide on.
@@ -197,25 +196,11 @@ func TestApproversWhoLeave(t *testing.T) {
 // TestDecisionRaces makes decisions at the same time, and changes of what is decided on.
 func TestDecisionRaces(t *testing.T) {
 	t.Parallel()
-	for name, open := range map[string]func(t *testing.T) *world{
-		"SQLite": func(t *testing.T) *world { return newWorld(t) },
-		"PostgreSQL": func(t *testing.T) *world {
-			db := pgtest.Open(t)
-			w := newWorld(t, func(c *signing.Config) { c.Store = db })
-			if err := w.seed(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			return w
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := open(t)
-			for round := range 12 {
-				w.raceDecisions(t, round)
-			}
-		})
-	}
+	onBothDatabases(t, func(t *testing.T, w *world) {
+		for round := range 12 {
+			w.raceDecisions(t, round)
+		}
+	})
 }
 
 func (w *world) raceDecisions(t *testing.T, round int) {

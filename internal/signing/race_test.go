@@ -129,61 +129,47 @@ func TestRaces(t *testing.T) {
 // without a key, with the artifact and for its upload.
 func TestSubmittedTwiceAtOnce(t *testing.T) {
 	t.Parallel()
-	for name, open := range map[string]func(t *testing.T) *world{
-		"SQLite": func(t *testing.T) *world { return newWorld(t) },
-		"PostgreSQL": func(t *testing.T) *world {
-			db := pgtest.Open(t)
-			w := newWorld(t, func(c *signing.Config) { c.Store = db })
-			if err := w.seed(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			return w
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := open(t)
-			build := w.CI
-			build.TrustedBuildSystemID = w.BuildSystem
-			for _, key := range []string{"", "job 17"} {
-				for _, late := range []bool{false, true} {
-					var (
-						mu      sync.Mutex
-						wg      sync.WaitGroup
-						made    int
-						origins = map[string]map[signing.ID]bool{"1": {}, "2": {}}
-					)
-					for i := range 8 {
-						commit := fmt.Sprint(1 + i%2)
-						sub := signing.Submission{
-							Target: signing.Target{ProjectSlug: "app", PolicySlug: "verified"}, IdempotencyKey: key,
-							Origin: &signing.Origin{RepositoryURL: "https://github.com/acme/app", BranchName: "main", CommitID: commit, BuildURL: "https://ci.example/" + key + fmt.Sprint(late)},
-						}
-						if late {
-							sub.Upload = &signing.Upload{FileName: "app.exe", SHA256: hexSum(examplePE)}
-						} else {
-							sub.Artifact = w.stage(t, build)
-						}
-						wg.Go(func() {
-							r, created, err := w.Submit(t.Context(), build, sub)
-							if err != nil {
-								t.Error(err)
-								return
-							}
-							mu.Lock()
-							defer mu.Unlock()
-							origins[commit][r.ID] = true
-							if created {
-								made++
-							}
-						})
+	onBothDatabases(t, func(t *testing.T, w *world) {
+		build := w.CI
+		build.TrustedBuildSystemID = w.BuildSystem
+		for _, key := range []string{"", "job 17"} {
+			for _, late := range []bool{false, true} {
+				var (
+					mu      sync.Mutex
+					wg      sync.WaitGroup
+					made    int
+					origins = map[string]map[signing.ID]bool{"1": {}, "2": {}}
+				)
+				for i := range 8 {
+					commit := fmt.Sprint(1 + i%2)
+					sub := signing.Submission{
+						Target: signing.Target{ProjectSlug: "app", PolicySlug: "verified"}, IdempotencyKey: key,
+						Origin: &signing.Origin{RepositoryURL: "https://github.com/acme/app", BranchName: "main", CommitID: commit, BuildURL: "https://ci.example/" + key + fmt.Sprint(late)},
 					}
-					wg.Wait()
-					if made != 2 || len(origins["1"]) != 1 || len(origins["2"]) != 1 {
-						t.Errorf("key %q, artifact later %t: %d requests of two origins: %v", key, late, made, origins)
+					if late {
+						sub.Upload = &signing.Upload{FileName: "app.exe", SHA256: hexSum(examplePE)}
+					} else {
+						sub.Artifact = w.stage(t, build)
 					}
+					wg.Go(func() {
+						r, created, err := w.Submit(t.Context(), build, sub)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						origins[commit][r.ID] = true
+						if created {
+							made++
+						}
+					})
+				}
+				wg.Wait()
+				if made != 2 || len(origins["1"]) != 1 || len(origins["2"]) != 1 {
+					t.Errorf("key %q, artifact later %t: %d requests of two origins: %v", key, late, made, origins)
 				}
 			}
-		})
-	}
+		}
+	})
 }

@@ -87,19 +87,7 @@ func TestRestrictions(t *testing.T) {
 // another and where it runs them side by side.
 func TestRestrictionRaces(t *testing.T) {
 	t.Parallel()
-	t.Run("SQLite", func(t *testing.T) {
-		t.Parallel()
-		restrictionRaces(t, newWorld(t))
-	})
-	t.Run("PostgreSQL", func(t *testing.T) {
-		t.Parallel()
-		db := pgtest.Open(t)
-		w := newWorld(t, func(c *signing.Config) { c.Store = db })
-		if err := w.seed(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		restrictionRaces(t, w)
-	})
+	onBothDatabases(t, restrictionRaces)
 }
 
 func restrictionRaces(t *testing.T, w *world) {

@@ -15,6 +15,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/keystore/software"
 	"github.com/countersign-dev/countersign/internal/signing"
 	"github.com/countersign-dev/countersign/internal/store"
+	"github.com/countersign-dev/countersign/internal/store/pgtest"
 )
 
 // world is a seeded organization on a real embedded database.
@@ -308,4 +309,21 @@ func wantKind(t *testing.T, err error, kind signing.Kind) {
 	if signing.KindOf(err) != kind {
 		t.Errorf("error %v is of kind %d, want %d", err, signing.KindOf(err), kind)
 	}
+}
+
+// onBothDatabases runs a test in a world on SQLite, and in one on PostgreSQL.
+func onBothDatabases(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		test(t, newWorld(t))
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		db := pgtest.Open(t)
+		w := newWorld(t, func(c *signing.Config) { c.Store = db })
+		if err := w.seed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		test(t, w)
+	})
 }
