@@ -3,9 +3,10 @@ package auth
 import (
 	"fmt"
 	"hash/maphash"
+	"math"
 	"net/netip"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/signing"
@@ -20,7 +21,8 @@ const (
 	accountBurst    = 30 // for one account, from everywhere
 	accountInterval = 10 * time.Second
 
-	limiterSlots = 1 << 14
+	limiterRows  = 5
+	limiterSlots = 1 << 14 // in each row
 )
 
 // limits bound attempts to sign in. One network alone cannot use up what an account has, so nobody locks somebody else out from
@@ -76,41 +78,61 @@ func (e *RateLimitError) Error() string {
 }
 
 // limiter is a token bucket per key: a burst, then one more per interval (generic cell rate algorithm: a slot holds the time
-// at which its bucket is full again). Keys fall on a fixed number of slots by a secret hash. So memory is bounded
-// and no flood of made-up keys resets anybody's bucket; two keys share one rarely.
+// at which its bucket is full again). A key has a slot in each row, by secret hashes, and is limited only when all of them are (a
+// count-min sketch): memory is bounded, no flood of made-up keys resets anybody's bucket, and a key whose slots others have used
+// up is too rare to meet.
 type limiter struct {
-	seed     maphash.Seed
+	seeds    [limiterRows]maphash.Seed
 	interval int64
 	burst    int64
-	slots    [limiterSlots]atomic.Int64 // Unix nanoseconds
+
+	mu   sync.Mutex
+	rows [limiterRows][limiterSlots]int64 // Unix nanoseconds
 }
 
 func newLimiter(burst int, interval time.Duration) *limiter {
-	return &limiter{seed: maphash.MakeSeed(), interval: int64(interval), burst: int64(burst)}
+	l := &limiter{interval: int64(interval), burst: int64(burst)}
+	for i := range l.seeds {
+		l.seeds[i] = maphash.MakeSeed()
+	}
+	return l
 }
 
-func (l *limiter) slot(key string) *atomic.Int64 {
-	return &l.slots[maphash.String(l.seed, key)%limiterSlots]
+func (l *limiter) slots(key string) (slots [limiterRows]*int64) {
+	for i := range slots {
+		slots[i] = &l.rows[i][maphash.String(l.seeds[i], key)%limiterSlots]
+	}
+	return slots
 }
 
 // take takes one attempt; it returns how long to wait when there is none.
 func (l *limiter) take(key string, now time.Time) error {
-	slot, at := l.slot(key), now.UnixNano()
-	for {
-		old := slot.Load()
-		full := max(old, at)
-		if wait := full - at - (l.burst-1)*l.interval; wait > 0 {
-			retry := (time.Duration(wait) + time.Second - 1).Truncate(time.Second)
-			return signing.Errorf(signing.KindUnavailable, "Too many attempts to sign in: %w.", &RateLimitError{RetryAfter: retry})
-		}
-		if slot.CompareAndSwap(old, full+l.interval) {
-			return nil
-		}
+	slots, at := l.slots(key), now.UnixNano()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	least := int64(math.MaxInt64)
+	for _, slot := range slots {
+		least = min(least, max(*slot, at))
 	}
+	if wait := least - at - (l.burst-1)*l.interval; wait > 0 {
+		retry := (time.Duration(wait) + time.Second - 1).Truncate(time.Second)
+		return signing.Errorf(signing.KindUnavailable, "Too many attempts to sign in: %w.", &RateLimitError{RetryAfter: retry})
+	}
+	for _, slot := range slots {
+		*slot = max(*slot, at) + l.interval
+	}
+	return nil
 }
 
 // giveBack returns an attempt that take took.
-func (l *limiter) giveBack(key string) { l.slot(key).Add(-l.interval) }
+func (l *limiter) giveBack(key string) {
+	slots := l.slots(key)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, slot := range slots {
+		*slot -= l.interval
+	}
+}
 
 // network names what an attacker with one connection controls: an IPv4 address, or an IPv6 network of 64 bits. It takes
 // an address with or without port.

@@ -385,6 +385,25 @@ func TestLimiterUnderContention(t *testing.T) {
 	}
 }
 
+// Keys whose attempts are used up leave other keys theirs, and get nothing back themselves. By chance, it fails once in ten million
+// runs.
+func TestLimiterKeepsKeysApart(t *testing.T) {
+	t.Parallel()
+	l, now := newLimiter(10, time.Minute), time.Now()
+	for i := range 200 {
+		for l.take(fmt.Sprint("used up ", i), now) == nil {
+		}
+	}
+	for i := range 200 {
+		if err := l.take(fmt.Sprint("other ", i), now); err != nil {
+			t.Errorf("first attempt of key %d: %v", i, err)
+		}
+		if l.take(fmt.Sprint("used up ", i), now) == nil {
+			t.Errorf("attempt 11 of key %d passed", i)
+		}
+	}
+}
+
 func TestSeveralOrganizations(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
