@@ -973,8 +973,8 @@ type ClientInterface interface {
 	// SubmitWithArtifactRetrievalLinkWithBody Submit a signing request whose artifact is retrieved from a link
 	//
 	// As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
-	// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0; they are kept
-	// encrypted, and only until the artifact is here.
+	// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0. They and
+	// the URL are kept encrypted, and only until the artifact is here.
 	//
 	// The server follows https links into public networks, and at most 5 redirects that lead to such; a redirect to another host takes
 	// no headers along. Whoever runs the server may allow http and private networks. Server errors, rate limits (429) and broken
@@ -3436,8 +3436,8 @@ func (c *Client) SubmitWithArtifactWithBody(ctx context.Context, organizationID 
 // SubmitWithArtifactRetrievalLinkWithBody Submit a signing request whose artifact is retrieved from a link
 //
 // As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
-// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0; they are kept
-// encrypted, and only until the artifact is here.
+// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0. They and
+// the URL are kept encrypted, and only until the artifact is here.
 //
 // The server follows https links into public networks, and at most 5 redirects that lead to such; a redirect to another host takes
 // no headers along. Whoever runs the server may allow http and private networks. Server errors, rate limits (429) and broken
@@ -11478,8 +11478,8 @@ type ClientWithResponsesInterface interface {
 	// SubmitWithArtifactRetrievalLinkWithBodyWithResponse Submit a signing request whose artifact is retrieved from a link
 	//
 	// As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
-	// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0; they are kept
-	// encrypted, and only until the artifact is here.
+	// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0. They and
+	// the URL are kept encrypted, and only until the artifact is here.
 	//
 	// The server follows https links into public networks, and at most 5 redirects that lead to such; a redirect to another host takes
 	// no headers along. Whoever runs the server may allow http and private networks. Server errors, rate limits (429) and broken
@@ -19378,8 +19378,8 @@ func (c *ClientWithResponses) SubmitWithArtifactWithBodyWithResponse(ctx context
 // SubmitWithArtifactRetrievalLinkWithBodyWithResponse Submit a signing request whose artifact is retrieved from a link
 //
 // As `SubmitWithArtifact`, with a link in place of the artifact. Headers that the link wants travel as
-// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0; they are kept
-// encrypted, and only until the artifact is here.
+// `artifactRetrievalLink.httpHeaders[0].key` and `artifactRetrievalLink.httpHeaders[0].value`, counted from 0. They and
+// the URL are kept encrypted, and only until the artifact is here.
 //
 // The server follows https links into public networks, and at most 5 redirects that lead to such; a redirect to another host takes
 // no headers along. Whoever runs the server may allow http and private networks. Server errors, rate limits (429) and broken

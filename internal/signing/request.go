@@ -115,14 +115,16 @@ type Artifact struct {
 // Retrieval says how an artifact that did not come with its request gets here: fetched from a URL, or uploaded later.
 // It is removed from the request once the artifact is here.
 type Retrieval struct {
-	URL    string `json:"url,omitempty"`    // empty when the artifact is uploaded
 	SHA256 string `json:"sha256,omitempty"` // expected, lower-case hexadecimal; empty accepts any
-	// SealedHeaders are the HTTP headers to send, as JSON sealed by Config.Secrets: they may hold a token.
-	SealedHeaders []byte `json:"sealedHeaders,omitempty"`
+	// SealedTarget is a target as JSON, sealed by Config.Secrets: URL and headers may hold tokens. Empty when the artifact is
+	// uploaded.
+	SealedTarget []byte `json:"sealedTarget,omitempty"`
 }
 
 // AwaitsUpload reports whether the request waits for its submitter to upload the artifact.
-func (r *Request) AwaitsUpload() bool { return r.Retrieval != nil && r.Retrieval.URL == "" }
+func (r *Request) AwaitsUpload() bool {
+	return r.Retrieval != nil && len(r.Retrieval.SealedTarget) == 0
+}
 
 // Failure says why a request failed.
 type Failure struct {

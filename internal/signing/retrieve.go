@@ -22,7 +22,13 @@ type Link struct {
 	URL      string
 	FileName string
 	SHA256   string            // lower- or upper-case hexadecimal; empty accepts any content
-	Headers  map[string]string // sent with the request; sealed at rest
+	Headers  map[string]string // sent with the request
+}
+
+// target is what a retrieval asks for: the part of a link that is sealed at rest.
+type target struct {
+	URL     string            `json:"url"`
+	Headers map[string]string `json:"headers,omitempty"`
 }
 
 // Bounds of a link.
@@ -64,7 +70,7 @@ func checkHash(field, hash string) (string, error) {
 }
 
 func (s *Service) link(ctx context.Context, l *Link) (Artifact, *Retrieval, error) {
-	if s.fetcher == nil {
+	if s.fetcher == nil || s.secrets == nil {
 		return Artifact{}, nil, Invalid("ArtifactRetrievalLink.Url", "This server does not retrieve artifacts from links; upload the artifact.")
 	}
 	var v validation
@@ -101,20 +107,15 @@ func (s *Service) link(ctx context.Context, l *Link) (Artifact, *Retrieval, erro
 	if err := v.err(); err != nil {
 		return Artifact{}, nil, err
 	}
-	r := &Retrieval{URL: l.URL, SHA256: hash}
-	if len(l.Headers) > 0 {
-		if s.secrets == nil {
-			return Artifact{}, nil, Invalid("ArtifactRetrievalLink.HttpHeaders", "This server cannot store headers safely; use a URL that needs none.")
-		}
-		raw, err := json.Marshal(l.Headers)
-		if err != nil {
-			return Artifact{}, nil, err
-		}
-		if r.SealedHeaders, err = s.secrets.Encrypt(ctx, raw); err != nil {
-			return Artifact{}, nil, fmt.Errorf("seal the retrieval headers: %w", err)
-		}
+	raw, err := json.Marshal(target{l.URL, l.Headers})
+	if err != nil {
+		return Artifact{}, nil, err
 	}
-	return Artifact{FileName: cleanFileName(l.FileName)}, r, nil
+	sealed, err := s.secrets.Encrypt(ctx, raw)
+	if err != nil {
+		return Artifact{}, nil, fmt.Errorf("seal the retrieval link: %w", err)
+	}
+	return Artifact{FileName: cleanFileName(l.FileName)}, &Retrieval{SHA256: hash, SealedTarget: sealed}, nil
 }
 
 // UploadArtifact receives the artifact of a request that was submitted without one. The artifact that the request has already
@@ -203,17 +204,15 @@ func (s *Service) retrieve(ctx context.Context, j *job) error {
 	if j.request.Workflow != WorkflowRetrievingArtifact { // another worker was faster
 		return s.release(ctx, j, 0)
 	}
-	headers := map[string]string{}
-	if len(link.SealedHeaders) > 0 {
-		raw, err := s.secrets.Decrypt(ctx, link.SealedHeaders)
-		if err == nil {
-			err = json.Unmarshal(raw, &headers)
-		}
-		if err != nil {
-			return fmt.Errorf("open the retrieval headers: %w", err)
-		}
+	var to target
+	raw, err := s.secrets.Decrypt(ctx, link.SealedTarget)
+	if err == nil {
+		err = json.Unmarshal(raw, &to)
 	}
-	content, err := s.fetcher.Fetch(ctx, link.URL, headers)
+	if err != nil {
+		return fmt.Errorf("open the retrieval link: %w", err)
+	}
+	content, err := s.fetcher.Fetch(ctx, to.URL, to.Headers)
 	if err != nil {
 		return retrievalFailure(err)
 	}

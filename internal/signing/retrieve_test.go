@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -21,6 +22,7 @@ import (
 type fetcher struct {
 	content []byte
 	err     error
+	url     string
 	headers map[string]string
 	calls   int
 }
@@ -32,9 +34,9 @@ func (f *fetcher) Check(url string) error {
 	return nil
 }
 
-func (f *fetcher) Fetch(_ context.Context, _ string, headers map[string]string) (io.ReadCloser, error) {
+func (f *fetcher) Fetch(_ context.Context, url string, headers map[string]string) (io.ReadCloser, error) {
 	f.calls++
-	f.headers = headers
+	f.url, f.headers = url, headers
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -182,7 +184,7 @@ func TestUploadLater(t *testing.T) {
 func TestRetrievalLink(t *testing.T) {
 	t.Parallel()
 	link := func() *signing.Link {
-		return &signing.Link{URL: "https://ci.example/app.exe", FileName: "app.exe", SHA256: strings.ToUpper(hexSum(examplePE)), Headers: map[string]string{"Authorization": "Bearer retrieval-token"}}
+		return &signing.Link{URL: "https://ci.example/app.exe?signature=presigned", FileName: "app.exe", SHA256: strings.ToUpper(hexSum(examplePE)), Headers: map[string]string{"Authorization": "Bearer retrieval-token"}}
 	}
 	t.Run("good", func(t *testing.T) {
 		t.Parallel()
@@ -192,11 +194,17 @@ func TestRetrievalLink(t *testing.T) {
 		if err != nil || r.Workflow != signing.WorkflowRetrievingArtifact {
 			t.Fatalf("%+v, %v", r, err)
 		}
-		if stored := w.status(t, r.ID).Retrieval; bytes.Contains(stored.SealedHeaders, []byte("retrieval-token")) {
-			t.Error("a header is stored in plain text")
+		stored := w.status(t, r.ID)
+		for _, secret := range []string{"retrieval-token", "presigned"} {
+			if strings.Contains(fmt.Sprintf("%+v %s", stored, stored.Retrieval.SealedTarget), secret) {
+				t.Errorf("'%s' is stored in plain text", secret)
+			}
 		}
 		if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowWaitingForApproval || got.Retrieval != nil || got.Unsigned.SHA256 != hexSum(examplePE) {
 			t.Errorf("%s, %+v, %+v", got.Workflow, got.Failure, got.Retrieval)
+		}
+		if f.url != link().URL {
+			t.Errorf("%s was retrieved", f.url)
 		}
 		if !maps.Equal(f.headers, link().Headers) {
 			t.Errorf("headers %v were sent", f.headers)
@@ -274,7 +282,7 @@ func TestSlowRetrieval(t *testing.T) {
 	f := &slowFetcher{fetcher: fetcher{content: examplePE}, began: make(chan struct{}), release: make(chan struct{})}
 	w := newWorld(t, func(c *signing.Config) { c.Fetcher, c.Secrets = f, reversing{} })
 	slow, err := w.submitLate(t, func(s *signing.Submission) {
-		s.Link = &signing.Link{URL: "https://ci.example/app.exe", FileName: "app.exe"}
+		s.Link = &signing.Link{URL: "https://ci.example/app.exe?signature=presigned", FileName: "app.exe"}
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ type Config struct {
 	Log          *slog.Logger    // nil: discard
 	TempDir      string          // for large nested files while signing; empty: the system's
 	Limits       Limits
-	Secrets      Secrets       // nil: artifact retrieval links cannot carry headers, and there are no webhooks
+	Secrets      Secrets       // nil: there are no artifact retrieval links and no webhooks
 	Fetcher      Fetcher       // nil: artifact retrieval links are refused
 	Mail         MailSender    // nil: nobody gets mail
 	Webhooks     WebhookSender // nil: webhooks are refused

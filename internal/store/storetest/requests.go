@@ -21,7 +21,7 @@ func testRequests(t *testing.T, e *env) {
 	full.Workflow, full.Description, full.TrustedBuildSystemID = signing.WorkflowProcessing, "d", signing.NewID()
 	full.Unsigned = signing.Artifact{FileName: "ä.exe", BlobID: "b1", Size: 1 << 40, SHA256: strings.Repeat("a", 64)}
 	full.Signed = signing.Artifact{FileName: "ä signed.exe", BlobID: "b2", Size: 5, SHA256: strings.Repeat("b", 64)}
-	full.Retrieval = &signing.Retrieval{URL: "https://example.com", SHA256: "ab", SealedHeaders: []byte{1, 2}}
+	full.Retrieval = &signing.Retrieval{SHA256: "ab", SealedTarget: []byte{1, 2}}
 	full.Parameters = map[string]string{"version": "1.0"}
 	full.Origin = &signing.Origin{BranchName: "main", SettingsBlobID: "b3"}
 	full.OriginalID, full.IdempotencyKey = minimal.ID, "job-1"
