@@ -286,6 +286,35 @@ func TestApprovals(t *testing.T) {
 	wantKind(t, err, signing.KindConflict)
 }
 
+// TestFewerApprovals: an edit of the policy lets nothing go that waits; an approver does.
+func TestFewerApprovals(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for required := range 2 {
+		w := newWorld(t)
+		r := w.submit(t, "two-eyes")
+		w.advance(t, r.ID)
+		if _, err := w.Approve(ctx, w.Approver, r.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.EditPolicy(ctx, w.Admin, "app", "two-eyes", signing.PolicyEdit{Rules: &signing.PolicyRules{RequiredApprovals: required}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Sweep(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowWaitingForApproval {
+			t.Fatalf("%d approvals are required now: %s", required, got.Workflow)
+		}
+		if _, err := w.Approve(ctx, w.Approver, r.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.advance(t, r.ID); got.Workflow != signing.WorkflowCompleted {
+			t.Errorf("%d approvals are required, one was given: %s, %+v", required, got.Workflow, got.Failure)
+		}
+	}
+}
+
 func TestSubmitterMayNotApprove(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
