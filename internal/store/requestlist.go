@@ -20,7 +20,7 @@ const (
 	maxResubmit     = 100
 	// For a page, so many requests are looked at where no index serves a filter: whole rows, or names in an index.
 	lookRows  = 2000
-	lookNames = 20000
+	lookNames = 3000
 )
 
 const requestRowColumns = requestColumns +

@@ -93,6 +93,9 @@ func (x *exchange) requestList() error {
 	return x.render(status, listView(x, d))
 }
 
+// searching says whether nothing was found yet, and older requests were not looked at.
+func (d listData) searching() bool { return len(d.page.Items) == 0 && d.page.Next != "" }
+
 // listLink returns the address of the list with the same filters, from another row on.
 func (x *exchange) listLink(d listData, after signing.ID) string {
 	on := func(b bool) string {

@@ -146,7 +146,7 @@ document.addEventListener("htmx:beforeSwap", ({ detail }) => {
 });
 document.addEventListener("htmx:afterSwap", ({ detail }) => {
   if (detail.target.id === "deliveries") restore(opened);
-  if (detail.target.id === "results") say(`Signing requests listed: ${all("#results tbody tr").length}`);
+  if (detail.target.id === "results" && !$("#search-older")) say(`Signing requests listed: ${all("#results tbody tr").length}`);
 });
 function restore(states) {
   for (const [id, open] of states) {
