@@ -68,7 +68,7 @@ func TestSearchGoesOn(t *testing.T) {
 	w.server = server
 	list := w.path("SigningRequests")
 	found := func(id signing.ID) string {
-		return fmt.Sprintf(`document.querySelectorAll("#results tbody tr").length === 1 && document.querySelector('#results a[href="%s"]') !== null`, w.requestPath(id))
+		return `document.querySelectorAll("#results tbody tr").length === 1 && document.querySelector('#results a[href="` + w.requestPath(id) + `"]') !== null`
 	}
 
 	sam := w.openTab(browser, t, w.Sam)
