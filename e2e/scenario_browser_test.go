@@ -123,11 +123,14 @@ func openBrowser(t *testing.T) *window {
 	return b
 }
 
+// open loads a page. It waits until the page that is left was loaded, or its end of loading would be taken for that of the new one.
 func (b *window) open(t *testing.T, address string) {
 	t.Helper()
+	b.until(t, "leave the page", `document.readyState === "complete" && (window.left = true)`)
 	if err := chromedp.Do(b.ctx, chromedp.Navigate(address)); err != nil {
 		t.Fatalf("open %s: %v", address, err)
 	}
+	b.until(t, "load "+address, `!window.left && document.readyState === "complete"`)
 }
 
 // eval returns what an expression gives in the page; the zero value while there is none.

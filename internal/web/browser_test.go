@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -142,12 +143,14 @@ func (b *tab) stuck(t *testing.T, err error) {
 	t.Fatalf("%v\nat %s:\n%s", err, where, text)
 }
 
-// open loads a page.
+// open loads a page. It waits until the page that is left was loaded, or its end of loading would be taken for that of the new one.
 func (b *tab) open(t *testing.T, path string) {
 	t.Helper()
 	for end := time.Now().Add(soon); ; {
+		b.wait(t, `document.readyState === "complete" && (window.left = true)`)
 		err := chromedp.Do(b.ctx, chromedp.Navigate(b.w.server.URL+path))
 		if err == nil {
+			b.wait(t, `!window.left && document.readyState === "complete"`)
 			return
 		}
 		// The page that is left was loading another one.
@@ -157,19 +160,21 @@ func (b *tab) open(t *testing.T, path string) {
 	}
 }
 
-// wait waits until an expression is true.
+// wait repeats an expression until it is true: pages change by themselves, and are replaced by others, which may lack what it asks.
 func (b *tab) wait(t *testing.T, expression string) {
 	t.Helper()
-	for end := time.Now().Add(soon); ; {
-		// A page that is being loaded may lack what the expression asks.
-		tolerant := "(() => { try { return " + expression + " } catch (e) { if (e instanceof TypeError) return false; throw e } })()"
-		_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](tolerant, chromedp.WithPollingTimeout(soon)))
-		if err == nil {
+	deadline := time.After(soon)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](expression, chromedp.EvalAwaitPromise))
+		if ok && err == nil {
 			return
 		}
-		// Another page was loaded meanwhile; the expression is about that one, too.
-		if !strings.Contains(err.Error(), "navigated") && !strings.Contains(err.Error(), "Cannot find context") || time.Now().After(end) {
-			b.stuck(t, fmt.Errorf("waiting for %s: %w", expression, err))
+		select {
+		case <-tick.C:
+		case <-deadline:
+			b.stuck(t, fmt.Errorf("waiting for %s: %w", expression, errors.Join(errors.New("it took too long"), err)))
 		}
 	}
 }
