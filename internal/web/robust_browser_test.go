@@ -89,6 +89,7 @@ func TestSessionEndsWhileTyping(t *testing.T) {
 	}
 	sam.do(t, chromedp.SetUploadFiles(chromedp.CSS("#artifact"), []string{program(t, 0)}))
 	sam.click(t, "#submit-button")
+	sam.wait(t, `location.pathname.includes("/SigningRequests/")`)
 	sam.sees(t, "Parameter version")
 	sam.sees(t, "7.1")
 	// What was accepted does not come back.
