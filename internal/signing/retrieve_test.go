@@ -282,7 +282,7 @@ func TestSlowRetrieval(t *testing.T) {
 	f := &slowFetcher{fetcher: fetcher{content: examplePE}, began: make(chan struct{}), release: make(chan struct{})}
 	w := newWorld(t, func(c *signing.Config) { c.Fetcher, c.Secrets = f, reversing{} })
 	slow, err := w.submitLate(t, func(s *signing.Submission) {
-		s.Link = &signing.Link{URL: "https://ci.example/app.exe?signature=presigned", FileName: "app.exe"}
+		s.Link = &signing.Link{URL: "https://ci.example/app.exe", FileName: "app.exe"}
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -692,7 +692,7 @@ func (s *Service) resolveResubmit(ctx context.Context, tx Tx, a Actor, re Resubm
 	number := original.ConfigurationVersion
 	if re.CurrentSettings {
 		if number = t.configuration.Latest; !t.configuration.Active {
-			return nil, nil, Invalid("OriginalSigningRequestId", "The signing request's artifact configuration '%s' is deactivated.", t.configuration.Slug)
+			return nil, nil, Invalid("OriginalSigningRequestId", "The signing request's artifact configuration '%s' is deactivated. Activate it, or submit the artifact with another one.", t.configuration.Slug)
 		}
 	}
 	t.version, err = tx.ConfigurationVersion(ctx, a.OrganizationID, original.ConfigurationID, number)

@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
 
 	"github.com/countersign-dev/countersign/internal/signing"
 )
@@ -53,13 +55,14 @@ func TestSearchGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var held atomic.Pointer[chan struct{}] // answers to searches for "oldest" wait for it
+	// A search for "held" that went on by itself gets no answer.
+	held, dropped := make(chan struct{}, 10), make(chan struct{}, 10)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if wait := held.Load(); wait != nil && r.URL.Query().Get("file") == "oldest" {
-			select {
-			case <-*wait:
-			case <-r.Context().Done():
-			}
+		if q := r.URL.Query(); q.Get("file") == "held" && q.Has("after") {
+			held <- struct{}{}
+			<-r.Context().Done()
+			dropped <- struct{}{}
+			return
 		}
 		h.ServeHTTP(rw, r)
 	}))
@@ -75,7 +78,7 @@ func TestSearchGoesOn(t *testing.T) {
 	search := func(name string) {
 		t.Helper()
 		eval[bool](t, sam, `(document.querySelector("#filter-file").value = "") === ""`)
-		sam.fill(t, "#filter-file", name)
+		sam.do(t, chromedp.SendKeys(chromedp.CSS("#filter-file"), name)) // also while a search is under way
 	}
 	sam.open(t, list)
 	search("oldest")
@@ -90,19 +93,27 @@ func TestSearchGoesOn(t *testing.T) {
 	search("nowhere")
 	sam.sees(t, "Nothing matches")
 
-	// What is typed meanwhile is looked for instead.
-	wait := make(chan struct{})
-	sam.open(t, list+"?file=setup")
-	held.Store(&wait)
-	search("oldest")
+	// What is typed meanwhile is looked for instead, and the other search ends.
+	sam.open(t, list)
+	search("held")
+	receive(t, held, "the search to go on")
 	search("second")
+	receive(t, dropped, "the search to end")
 	sam.wait(t, found(second))
-	close(wait)
-	sam.wait(t, found(second)+` && document.querySelector("#filter-file").value === "second" && !document.querySelector(".htmx-request")`)
 
 	// Without scripts there is a link.
 	plain := w.openTab(browser, t, w.Sam)
 	plain.scriptless(t)
 	plain.open(t, list+"?file=second")
 	plain.sees(t, "Search older ones")
+}
+
+// receive waits for a signal.
+func receive(t *testing.T, signal <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-signal:
+	case <-time.After(soon):
+		t.Fatalf("waited for %s in vain", what)
+	}
 }
